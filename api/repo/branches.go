@@ -1,0 +1,113 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package repo
+
+import (
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Branches, as full ref names. Main is the default; GitSource.spec.branch may
+// name another.
+const (
+	RefPrefix    = "refs/heads/"
+	Main         = RefPrefix + "main"
+	intentPrefix = RefPrefix + "intent/"
+	statusPrefix = RefPrefix + "status/"
+	reviewPrefix = RefPrefix + "review/"
+)
+
+// BaseRef returns the ref of the base of a main branch: refs/heads/base/main.
+func BaseRef(main string) string { return RefPrefix + "base/" + strings.TrimPrefix(main, RefPrefix) }
+
+// IntentRef returns the ref that a tenant's CCM writes.
+func IntentRef(tenant string) string { return intentPrefix + tenant }
+
+// StatusRef returns the ref that answers a tenant.
+func StatusRef(tenant string) string { return statusPrefix + tenant }
+
+// ReviewRef returns the ref of a tenant's pull request.
+func ReviewRef(tenant string) string { return reviewPrefix + tenant }
+
+// IntentTenant returns the tenant whose intents a ref holds.
+func IntentTenant(ref string) (tenant string, ok bool) { return strings.CutPrefix(ref, intentPrefix) }
+
+// Trailers of our own commits.
+const (
+	TrailerRepository = "Kubelb-Repository" // repositoryID in kubelb.yaml
+	TrailerBranch     = "Kubelb-Branch"     // short branch name: intent/acme
+	TrailerTenant     = "Kubelb-Tenant"
+	TrailerGeneration = "Kubelb-Generation" // monotonic per branch
+	TrailerCluster    = "Kubelb-Cluster"    // UID of the tenant's kube-system namespace
+	TrailerEpoch      = "Kubelb-Epoch"      // Lease transitions of the CCM
+	TrailerDeletes    = "Kubelb-Deletes"    // removals that the CCM saw a deletion timestamp on
+	TrailerMain       = "Kubelb-Main"       // the main commit that a base commit belongs to
+	TrailerIntent     = "Kubelb-Intent"     // the intent commit that was integrated
+	TrailerConfirms   = "Kubelb-Confirms"   // the intent commit whose removals were confirmed
+	TrailerAccepts    = "Kubelb-Accepts"    // the main commit that was accepted after a rewrite
+)
+
+// ConfigPath is the file that identifies a repository.
+const ConfigPath = "kubelb.yaml"
+
+// LayoutVersion is the layout of files that this package describes.
+const LayoutVersion = 1
+
+// Config is the content of ConfigPath.
+type Config struct {
+	// RepositoryID is random and never changes.
+	RepositoryID string `json:"repositoryID"`
+	// Layout is the version of the layout of files.
+	Layout int `json:"layout"`
+}
+
+// DecodeConfig reads the content of ConfigPath.
+func DecodeConfig(data []byte) (Config, error) {
+	var c Config
+	err := yaml.UnmarshalStrict(data, &c)
+	return c, err
+}
+
+// EncodeConfig writes the content of ConfigPath.
+func EncodeConfig(c Config) ([]byte, error) { return yaml.Marshal(c) }
+
+// TenantDir returns the folder of a tenant.
+func TenantDir(tenant string) string { return tenantsDir + "/" + tenant }
+
+// IntegratedPath returns the file on base/main that says what of a tenant was
+// integrated last.
+func IntegratedPath(tenant string) string { return "integrated/" + tenant + ".yaml" }
+
+// Integrated is the content of IntegratedPath: which commit of a tenant's
+// intent branch was decided last, and who wrote it.
+type Integrated struct {
+	Commit     string `json:"commit"`
+	Generation int64  `json:"generation"`
+	Epoch      int64  `json:"epoch,omitempty"`
+	Cluster    string `json:"cluster,omitempty"`
+}
+
+// DecodeIntegrated reads the content of IntegratedPath.
+func DecodeIntegrated(data []byte) (Integrated, error) {
+	var i Integrated
+	err := yaml.UnmarshalStrict(data, &i)
+	return i, err
+}
+
+// EncodeIntegrated writes the content of IntegratedPath.
+func EncodeIntegrated(i Integrated) ([]byte, error) { return yaml.Marshal(i) }

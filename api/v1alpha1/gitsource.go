@@ -1,0 +1,152 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// VerifyMode says what an unsigned change on main is worth.
+// +kubebuilder:validation:Enum=Off;Warn;Require
+type VerifyMode string
+
+// The verify modes.
+const (
+	VerifyOff     VerifyMode = "Off"
+	VerifyWarn    VerifyMode = "Warn"
+	VerifyRequire VerifyMode = "Require"
+)
+
+// ApplyMode says who applies main.
+// +kubebuilder:validation:Enum=Enabled;Disabled
+type ApplyMode string
+
+// The apply modes.
+const (
+	ApplyEnabled ApplyMode = "Enabled"
+	// ApplyDisabled leaves applying to Flux or Argo CD.
+	ApplyDisabled ApplyMode = "Disabled"
+)
+
+// GitWebhook lets the Git server tell of news.
+type GitWebhook struct {
+	// secretRef names a Secret whose key "token" is the HMAC key of Flux's
+	// generic-hmac format.
+	SecretRef LocalReference `json:"secretRef"`
+}
+
+// GitSourceSpec is a repository and how to follow it.
+type GitSourceSpec struct {
+	// url of the repository, http or https.
+	// +kubebuilder:validation:Pattern=`^(http|https|ssh)://.*$`
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url"`
+	// branch that is the truth. Default: main.
+	// +optional
+	// +default="main"
+	// +kubebuilder:validation:MaxLength=200
+	Branch string `json:"branch,omitempty"`
+	// interval at which the repository is looked at without a webhook. Default: 10s.
+	// +optional
+	// +default="10s"
+	Interval metav1.Duration `json:"interval,omitempty"`
+	// minPushInterval is the least time between two pushes, for forges that limit
+	// them. Default: none.
+	// +optional
+	MinPushInterval *metav1.Duration `json:"minPushInterval,omitempty"`
+	// timeout of one exchange with the Git server. Default: 20s.
+	// +optional
+	// +default="20s"
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// secretRef names a Secret with credentials as Flux has them: username and
+	// password, or bearerToken; ca.crt for the server's certificate.
+	// +optional
+	SecretRef *LocalReference `json:"secretRef,omitempty"`
+	// verify says what unsigned changes on main are worth. Only Off so far.
+	// +optional
+	// +default="Off"
+	Verify VerifyMode `json:"verify,omitempty"`
+	// webhook lets the Git server tell of news: POST /hook/<namespace>/<name>.
+	// +optional
+	Webhook *GitWebhook `json:"webhook,omitempty"`
+	// suspend stops following.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+	// apply says who applies main.
+	// +optional
+	// +default="Enabled"
+	Apply ApplyMode `json:"apply,omitempty"`
+}
+
+// GitSourceStatus is what became of following a repository.
+type GitSourceStatus struct {
+	ObjectStatus `json:",inline"`
+	// revision is the commit of main that was applied last.
+	// +optional
+	Revision string `json:"revision,omitempty"`
+	// repositoryID in the repository's kubelb.yaml.
+	// +optional
+	RepositoryID string `json:"repositoryID,omitempty"`
+	// lastHandledReconcileAt is the last reconcile.fluxcd.io/requestedAt handled.
+	// +optional
+	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
+	// problemCount counts the problems, of which the first are listed.
+	// +optional
+	ProblemCount int32 `json:"problemCount,omitempty"`
+	// problems of files that belong to no tenant.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// GitSource is a repository that tenants and the hub meet in.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.url`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type GitSource struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   GitSourceSpec   `json:"spec,omitempty"`
+	Status GitSourceStatus `json:"status,omitempty"`
+}
+
+// GitSourceList is a list of GitSources.
+//
+// +kubebuilder:object:root=true
+type GitSourceList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []GitSource `json:"items"`
+}
+
+// Reasons of a GitSource's conditions.
+const (
+	ReasonGitUnavailable    = "GitUnavailable"
+	ReasonAuthFailed        = "AuthenticationFailed"
+	ReasonBranchNotFound    = "BranchNotFound"
+	ReasonRepositoryInvalid = "RepositoryInvalid"
+	ReasonMainRewritten     = "MainRewritten"
+	ReasonPushFailed        = "PushFailed"
+	ReasonApplyFailed       = "ApplyFailed"
+	ReasonApplyGuarded      = "RemovalsNeedConfirmation"
+)

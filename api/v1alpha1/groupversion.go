@@ -1,0 +1,109 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// GroupVersion is the API group and version of every kind of this package.
+var GroupVersion = schema.GroupVersion{Group: "kubelb.k8c.io", Version: "v1alpha1"}
+
+var schemeBuilder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion,
+		&LoadBalancer{}, &LoadBalancerList{},
+		&Route{}, &RouteList{},
+		&Addresses{}, &AddressesList{},
+		&Backend{}, &BackendList{},
+		&SyncSecret{}, &SyncSecretList{},
+		&Tenant{}, &TenantList{},
+		&TenantState{}, &TenantStateList{},
+		&Config{}, &ConfigList{},
+		&GitSource{}, &GitSourceList{},
+	)
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+})
+
+// AddToScheme registers the kinds of this package.
+var AddToScheme = schemeBuilder.AddToScheme
+
+// Kinds as they are written in manifests.
+const (
+	KindLoadBalancer = "LoadBalancer"
+	KindRoute        = "Route"
+	KindAddresses    = "Addresses"
+	KindBackend      = "Backend"
+	KindSyncSecret   = "SyncSecret"
+	KindTenant       = "Tenant"
+	KindTenantState  = "TenantState"
+	KindConfig       = "Config"
+	KindGitSource    = "GitSource"
+)
+
+// DefaultName is the name of the objects of which a namespace has one:
+// Addresses, TenantState and Config.
+const DefaultName = "default"
+
+// TenantNamespacePrefix and a tenant's name make the name of its namespace in
+// the hub.
+const TenantNamespacePrefix = "tenant-"
+
+// TenantNamespace returns the namespace of a tenant in the hub.
+func TenantNamespace(tenant string) string { return TenantNamespacePrefix + tenant }
+
+// Labels, annotations and finalizers.
+const (
+	// Finalizer keeps an object until what was made from it is gone.
+	Finalizer = "kubelb.k8c.io/cleanup"
+
+	LabelOriginName = "kubelb.k8c.io/origin-name"
+	LabelOriginNS   = "kubelb.k8c.io/origin-ns"
+	LabelOriginKind = "kubelb.k8c.io/origin-resource-kind"
+	LabelManagedBy  = "kubelb.k8c.io/managed-by"
+	LabelTenant     = "kubelb.k8c.io/tenant"
+	// LabelSource is on every object that gitsync applied and names the GitSource
+	// as <namespace>.<name>: the objects with it are the inventory.
+	LabelSource = "kubelb.k8c.io/source"
+
+	// ManagedBy is the value of LabelManagedBy.
+	ManagedBy = "kubelb"
+
+	// AnnotationOrigin is <namespace>/<name> of the source object, where labels
+	// are too short for it.
+	AnnotationOrigin    = "kubelb.k8c.io/origin"
+	AnnotationOriginUID = "kubelb.k8c.io/origin-uid"
+	// AnnotationProxyProtocol asks for a PROXY protocol header to the endpoints;
+	// the one value is "v2".
+	AnnotationProxyProtocol = "kubelb.k8c.io/proxy-protocol"
+	// AnnotationLBPolicy on a Service becomes LoadBalancer.spec.lbPolicy.
+	AnnotationLBPolicy = "kubelb.k8c.io/lb-policy"
+	// AnnotationConfirm on a Tenant confirms the removals up to an intent commit.
+	AnnotationConfirm = "kubelb.k8c.io/confirm"
+	// AnnotationAcceptRewrite on a GitSource accepts a rewritten main branch.
+	AnnotationAcceptRewrite = "kubelb.k8c.io/accept-rewrite"
+	// AnnotationReconcile triggers a GitSource, as with Flux.
+	AnnotationReconcile = "reconcile.fluxcd.io/requestedAt"
+	// AnnotationRevision is the commit of main that an applied object came from.
+	AnnotationRevision = "kubelb.k8c.io/revision"
+)
+
+// AnnotationPrefix is what a source object's annotation starts with if it
+// travels to the hub.
+const AnnotationPrefix = "kubelb.k8c.io/"

@@ -1,0 +1,81 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// SyncSecretStatus is what became of a SyncSecret.
+type SyncSecretStatus struct {
+	ObjectStatus `json:",inline"`
+	// phase is Pending, Synced, Failed or Terminating.
+	// +optional
+	// +kubebuilder:validation:Enum=Pending;Synced;Failed;Terminating
+	Phase string `json:"phase,omitempty"`
+	// problems of the object as it is now.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Problems []Problem `json:"problems,omitempty"`
+	// git is what gitsync knows of the object.
+	// +optional
+	Git *GitStatus `json:"git,omitempty"`
+}
+
+// SyncSecret is a Secret of a tenant that the hub shall have.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.type`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Held",type=string,JSONPath=`.status.git.held[0].field`
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.git.revision`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type SyncSecret struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// immutable as in a Secret.
+	// +optional
+	Immutable *bool `json:"immutable,omitempty"`
+	// data as in a Secret. It never travels through Git.
+	// +optional
+	Data map[string][]byte `json:"data,omitempty"`
+	// stringData as in a Secret. It never travels through Git.
+	// +optional
+	StringData map[string]string `json:"stringData,omitempty"`
+	// type as in a Secret.
+	// +optional
+	Type corev1.SecretType `json:"type,omitempty"`
+	// sealed is an armored age file that only the hub can open.
+	// +optional
+	Sealed string `json:"sealed,omitempty"`
+
+	Status SyncSecretStatus `json:"status,omitempty"`
+}
+
+// SyncSecretList is a list of SyncSecrets.
+//
+// +kubebuilder:object:root=true
+type SyncSecretList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []SyncSecret `json:"items"`
+}
