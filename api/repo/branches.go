@@ -86,12 +86,18 @@ func DecodeConfig(data []byte) (Config, error) {
 // EncodeConfig writes the content of ConfigPath.
 func EncodeConfig(c Config) ([]byte, error) { return yaml.Marshal(c) }
 
+// The folders of main and of base/main.
+const (
+	TenantsDir    = tenantsDir
+	IntegratedDir = "integrated"
+)
+
 // TenantDir returns the folder of a tenant.
 func TenantDir(tenant string) string { return tenantsDir + "/" + tenant }
 
 // IntegratedPath returns the file on base/main that says what of a tenant was
 // integrated last.
-func IntegratedPath(tenant string) string { return "integrated/" + tenant + ".yaml" }
+func IntegratedPath(tenant string) string { return IntegratedDir + "/" + tenant + ".yaml" }
 
 // Integrated is the content of IntegratedPath: which commit of a tenant's
 // intent branch was decided last, and who wrote it.

@@ -81,6 +81,17 @@ func Decode(path string, file File) (Object, []v1alpha1.Problem) {
 	return object, nil
 }
 
+// DecodeBase reads a file of base/main. Its form is as strict as that of an
+// intent, but it is not validated: it holds what was decided field by field,
+// which need not be a valid whole.
+func DecodeBase(path string, file File) (Object, []v1alpha1.Problem) {
+	object, _, problem := decode(path, file, false)
+	if problem != nil {
+		return nil, []v1alpha1.Problem{*problem}
+	}
+	return object, nil
+}
+
 // DecodeStatus reads a file of a status branch.
 func DecodeStatus(path string, file File) (Object, []v1alpha1.Problem) {
 	object, _, problem := decode(path, file, true)

@@ -27,6 +27,7 @@ type BackendPort struct {
 	// +optional
 	// +default="default"
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 	// port of the Service.
 	// +kubebuilder:validation:Minimum=1

@@ -24,12 +24,13 @@ import (
 // EndpointAddress is where an endpoint is reached: an IP address or a DNS name.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.ip) != has(self.hostname)",message="set either ip or hostname"
+// +kubebuilder:validation:XValidation:rule="!has(self.ip) || isIP(self.ip)",message="ip is not an IP address"
 type EndpointAddress struct {
 	// ip is an IPv4 or IPv6 address. Loopback, link-local, metadata and hub
 	// addresses are refused unless the Tenant allows them.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:MaxLength=45
 	IP string `json:"ip,omitempty"`
 	// hostname is a DNS name that the hub can resolve.
 	// +optional
@@ -44,6 +45,7 @@ type EndpointPort struct {
 	// +optional
 	// +default="default"
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 	// port is the number on the endpoint.
 	// +kubebuilder:validation:Minimum=1
@@ -57,11 +59,15 @@ type EndpointPort struct {
 }
 
 // LoadBalancerEndpoints is a group of endpoints that serve the same ports.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.addresses) && self.addresses.size() > 0) != has(self.addressesReference)",message="set either addresses or addressesReference"
+// +kubebuilder:validation:XValidation:rule="!(has(self.ports) && self.ports.size() > 0 && has(self.backendReference))",message="set either ports or backendReference"
 type LoadBalancerEndpoints struct {
 	// name of the group.
 	// +optional
 	// +default="default"
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 	// addresses of the endpoints, where addressesReference is not used.
 	// +optional

@@ -65,6 +65,7 @@ type AddressPool struct {
 	// name of the pool.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name"`
 	// cidrs such as 203.0.113.0/24, or ranges such as
 	// 203.0.113.10-203.0.113.20. Network and broadcast addresses of an IPv4 CIDR
@@ -172,6 +173,7 @@ type EnvoyProxy struct {
 // ConfigSpec is the hub's configuration.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.addressProvider) && self.addressProvider == 'Service' && has(self.infrastructure) && self.infrastructure == 'Host')",message="address provider Service needs infrastructure Kubernetes; on Host use Pool"
+// +kubebuilder:validation:XValidation:rule="!(has(self.infrastructure) && self.infrastructure == 'Kubernetes' && !(has(self.addressProvider) && self.addressProvider == 'Service') && !(has(self.envoyProxy) && has(self.envoyProxy.useDaemonset) && self.envoyProxy.useDaemonset))",message="address provider Pool on infrastructure Kubernetes needs envoyProxy.useDaemonset"
 type ConfigSpec struct {
 	AnnotationSettings `json:",inline"`
 

@@ -50,7 +50,7 @@ type GitWebhook struct {
 // GitSourceSpec is a repository and how to follow it.
 type GitSourceSpec struct {
 	// url of the repository, http or https.
-	// +kubebuilder:validation:Pattern=`^(http|https|ssh)://.*$`
+	// +kubebuilder:validation:Pattern=`^https?://.*$`
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url"`
 	// branch that is the truth. Default: main.

@@ -94,6 +94,9 @@ const (
 	AnnotationProxyProtocol = "kubelb.k8c.io/proxy-protocol"
 	// AnnotationLBPolicy on a Service becomes LoadBalancer.spec.lbPolicy.
 	AnnotationLBPolicy = "kubelb.k8c.io/lb-policy"
+	// AnnotationAddresses on a Service becomes LoadBalancer.spec.addresses: IP
+	// addresses separated by commas.
+	AnnotationAddresses = "kubelb.k8c.io/addresses"
 	// AnnotationConfirm on a Tenant confirms the removals up to an intent commit.
 	AnnotationConfirm = "kubelb.k8c.io/confirm"
 	// AnnotationAcceptRewrite on a GitSource accepts a rewritten main branch.

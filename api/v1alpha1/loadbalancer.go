@@ -27,6 +27,7 @@ type LoadBalancerPort struct {
 	// +optional
 	// +default="default"
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 	// port that clients connect to.
 	// +kubebuilder:validation:Minimum=1
@@ -65,6 +66,9 @@ const (
 
 // LoadBalancerSpec is what a tenant wants served on layer 4.
 //
+// +kubebuilder:validation:XValidation:rule="self.endpoints.all(e, has(e.backendReference) || has(e.ports) && e.ports.size() > 0)",message="a group of endpoints needs ports or backendReference"
+// +kubebuilder:validation:XValidation:rule="!has(self.addresses) || self.addresses.all(a, isIP(a)) && (self.addresses.size() < 2 || ip(self.addresses[0]).family() != ip(self.addresses[1]).family())",message="addresses are at most one IPv4 and one IPv6 address"
+// +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerSourceRanges) || self.loadBalancerSourceRanges.all(r, isCIDR(r))",message="loadBalancerSourceRanges are networks (CIDR)"
 // +kubebuilder:validation:XValidation:rule="self.ports.all(p, self.ports.exists_one(q, q.port == p.port && (has(q.protocol) ? q.protocol : 'TCP') == (has(p.protocol) ? p.protocol : 'TCP')))",message="two ports have the same number and protocol"
 type LoadBalancerSpec struct {
 	// endpoints that receive the traffic.
@@ -235,4 +239,16 @@ const (
 	ReasonRejectedByProxy   = "RejectedByProxy"
 	ReasonNoEndpoints       = "NoEndpoints"
 	ReasonPartlyProgrammed  = "PartlyProgrammed"
+)
+
+// Reasons of problems of a LoadBalancer's ports and endpoints. They concern what
+// they name; the rest of the LoadBalancer is programmed.
+const (
+	ReasonAddressesNotFound      = "AddressesNotFound"
+	ReasonBackendNotFound        = "BackendNotFound"
+	ReasonPortNotInBackend       = "PortNotInBackend"
+	ReasonNoHealthCheckPort      = "NoHealthCheckPort"
+	ReasonEndpointRefused        = "EndpointRefused"
+	ReasonUnsupportedAnnotation  = "UnsupportedAnnotation"
+	ReasonSourceRangesUnreadable = "SourceRangesUnreadable"
 )

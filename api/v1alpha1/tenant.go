@@ -176,6 +176,15 @@ type TenantSpec struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=100
 	AllowedEndpointCIDRs []string `json:"allowedEndpointCIDRs,omitempty"`
+	// allowedEndpointDomains (example.com, *.example.com) are the DNS names that
+	// explicit endpoints may have; none means IP addresses only. A name can
+	// resolve to any address, also one that allowedEndpointCIDRs would not allow:
+	// allow only names whose DNS records the tenant cannot change, or tenants that
+	// are trusted with what the proxies can reach.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=100
+	AllowedEndpointDomains []string `json:"allowedEndpointDomains,omitempty"`
 	// addressPools that the tenant may get addresses from, in this order; none
 	// means all.
 	// +optional
@@ -278,4 +287,5 @@ const (
 	ReasonForeignCluster = "ForeignCluster"
 	ReasonStaleWriter    = "StaleWriter"
 	ReasonUntrusted      = "Untrusted"
+	ReasonTenantMissing  = "TenantMissing"
 )

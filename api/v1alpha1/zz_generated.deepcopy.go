@@ -1806,6 +1806,11 @@ func (in *TenantSpec) DeepCopyInto(out *TenantSpec) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.AllowedEndpointDomains != nil {
+		in, out := &in.AllowedEndpointDomains, &out.AllowedEndpointDomains
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.AddressPools != nil {
 		in, out := &in.AddressPools, &out.AddressPools
 		*out = make([]string, len(*in))

@@ -32,6 +32,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -48,34 +49,20 @@ func main() {
 
 type options struct {
 	ccm               ccm.Options
-	hubKeys           lines
+	hubKeys           values
 	addressType       string
 	metrics, probes   string
 	electionNamespace string
-	webhookTokenFile  string
 	leaderElection    bool
 }
 
-// lines is a repeatable flag: a value, or @<file> for the file's lines.
-type lines []string
+// values is a repeatable flag.
+type values []string
 
-func (l *lines) String() string { return strings.Join(*l, ",") }
+func (v *values) String() string { return strings.Join(*v, ",") }
 
-func (l *lines) Set(value string) error {
-	path, ok := strings.CutPrefix(value, "@")
-	if !ok {
-		*l = append(*l, value)
-		return nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			*l = append(*l, line)
-		}
-	}
+func (v *values) Set(value string) error {
+	*v = append(*v, value)
 	return nil
 }
 
@@ -90,7 +77,7 @@ func parseFlags() options {
 	flag.StringVar(&o.addressType, "node-address-type", string(corev1.NodeExternalIP), "address of nodes that the hub reaches: ExternalIP, InternalIP or Hostname")
 	flag.BoolVar(&o.ccm.UseLoadBalancerClass, "use-loadbalancer-class", false, "only Services with spec.loadBalancerClass kubelb")
 	flag.StringVar(&o.ccm.WebhookAddr, "webhook-addr", "", "where POST /hook is served, so that news of the hub arrives at once; empty turns it off")
-	flag.StringVar(&o.webhookTokenFile, "webhook-token-file", "", "file with the HMAC key of the webhook")
+	flag.StringVar(&o.ccm.WebhookTokenFile, "webhook-token-file", "", "file with the HMAC key of the webhook")
 	flag.StringVar(&o.metrics, "metrics-addr", ":9445", "where metrics are served; 0 turns them off")
 	flag.StringVar(&o.probes, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 turns them off")
 	flag.BoolVar(&o.leaderElection, "enable-leader-election", true, "let one replica write at a time")
@@ -102,19 +89,15 @@ func parseFlags() options {
 	if o.electionNamespace == "" {
 		o.electionNamespace = o.ccm.Namespace
 	}
+	if o.leaderElection {
+		o.ccm.Lease = types.NamespacedName{Namespace: o.electionNamespace, Name: ccm.LeaseName}
+	}
 	o.ccm.HubKeys, o.ccm.NodeAddressType = o.hubKeys, corev1.NodeAddressType(o.addressType)
 	return o
 }
 
 func run() error {
 	o := parseFlags()
-	if o.webhookTokenFile != "" {
-		token, err := os.ReadFile(o.webhookTokenFile)
-		if err != nil {
-			return fmt.Errorf("--webhook-token-file: %w", err)
-		}
-		o.ccm.WebhookToken = strings.TrimSpace(string(token))
-	}
 	mgr, err := newManager(o)
 	if err != nil {
 		return err
@@ -139,7 +122,7 @@ func newManager(o options) (ctrl.Manager, error) {
 	}
 	config.QPS = -1 // the API server's own fairness bounds us
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, LeaderElection: o.leaderElection, LeaderElectionID: "19f32e7b.ccm.kubelb.k8c.io",
+		Scheme: scheme, LeaderElection: o.leaderElection, LeaderElectionID: ccm.LeaseName,
 		LeaderElectionNamespace: o.electionNamespace, LeaderElectionReleaseOnCancel: true,
 		Metrics: metricsserver.Options{BindAddress: o.metrics}, HealthProbeBindAddress: o.probes,
 	})

@@ -84,7 +84,7 @@ func run() error {
 		return fmt.Errorf("set up the controllers: %w", err)
 	}
 	if err := gitsync.SetupWithManager(mgr, gitsync.Options{
-		Namespace: o.namespace, Version: version, WebhookAddr: o.webhook,
+		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version}, WebhookAddr: o.webhook,
 	}); err != nil {
 		return fmt.Errorf("set up gitsync: %w", err)
 	}

@@ -35,6 +35,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -46,6 +47,15 @@ const (
 	TCP Protocol = "TCP"
 	UDP Protocol = "UDP"
 )
+
+// Port is what a socket needs beside its address: a number and a protocol.
+type Port struct {
+	Number   uint16
+	Protocol Protocol
+}
+
+// String returns the port as people write it: "443/TCP".
+func (p Port) String() string { return strconv.Itoa(int(p.Number)) + "/" + string(p.Protocol) }
 
 // Policy is how a cluster picks an endpoint.
 type Policy string

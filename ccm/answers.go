@@ -1,0 +1,171 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package ccm
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/ccm/render"
+)
+
+// answers are the hub's statuses of the tenant, as of the last status commit
+// that was accepted.
+type answers struct {
+	tenant string
+	nodes  string // path of the nodes
+
+	mu           sync.Mutex
+	repositoryID string
+	commit       string
+	statuses     map[string]repo.Object // by path, without the TenantState
+	state        *v1alpha1.TenantState
+}
+
+func newAnswers(tenant string) *answers {
+	return &answers{tenant: tenant, nodes: render.NodesPath(tenant).String(), statuses: map[string]repo.Object{}}
+}
+
+// repository returns the ID of the repository, "" while none is known.
+func (a *answers) repository() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.repositoryID
+}
+
+// observed returns the generation of the intents that the hub decided last.
+func (a *answers) observed() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return observedIn(a.state)
+}
+
+func observedIn(state *v1alpha1.TenantState) int64 {
+	if state == nil || state.Status.ObservedIntent == nil {
+		return 0
+	}
+	return state.Status.ObservedIntent.Generation
+}
+
+// guarded reports whether the hub waits for somebody to confirm removals.
+func (a *answers) guarded() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state != nil && slices.ContainsFunc(a.state.Status.Pending, func(p v1alpha1.PendingField) bool {
+		return p.Reason == v1alpha1.PendingGuard
+	})
+}
+
+// answer is what the hub says of one Service.
+type answer struct {
+	commit       string // of the status branch
+	loadBalancer *v1alpha1.LoadBalancer
+	backend      *v1alpha1.Backend
+	state        *v1alpha1.TenantState
+	paths        []string
+}
+
+func (a *answers) of(name types.NamespacedName) answer {
+	wish, fact := render.ServicePaths(a.tenant, name.Namespace, name.Name)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := answer{commit: a.commit, state: a.state, paths: []string{wish.String(), fact.String(), a.nodes}}
+	out.loadBalancer, _ = a.statuses[wish.String()].(*v1alpha1.LoadBalancer)
+	out.backend, _ = a.statuses[fact.String()].(*v1alpha1.Backend)
+	return out
+}
+
+// news is what a status commit changed.
+type news struct {
+	services []types.NamespacedName
+	everyone bool // something that all Services are told
+	observed bool // the hub decided another intent commit
+}
+
+// update takes over what a commit changed: statuses by path, nil where a file is
+// gone.
+func (a *answers) update(repositoryID, commit string, changed map[string]repo.Object) news {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.repositoryID, a.commit = repositoryID, commit
+	var out news
+	concerns := map[string]bool{}
+	for path, object := range changed {
+		if p, err := repo.ParsePath(path); err == nil && p.Kind == v1alpha1.KindTenantState {
+			state, _ := object.(*v1alpha1.TenantState)
+			differences(a.state, state, concerns)
+			out.observed = observedIn(a.state) != observedIn(state)
+			a.state = state
+			continue
+		}
+		concerns[path] = true
+		if object == nil {
+			delete(a.statuses, path)
+		} else {
+			a.statuses[path] = object
+		}
+	}
+	names := map[types.NamespacedName]bool{}
+	for path := range concerns {
+		if name, ok := serviceOf(path); ok {
+			names[name] = true
+		}
+		out.everyone = out.everyone || path == a.nodes
+	}
+	for name := range names {
+		out.services = append(out.services, name)
+	}
+	return out
+}
+
+// differences adds the paths that two states speak of differently.
+func differences(before, after *v1alpha1.TenantState, paths map[string]bool) {
+	was, is := entries(before), entries(after)
+	for path, text := range was {
+		if is[path] != text {
+			paths[path] = true
+		}
+	}
+	for path := range is {
+		if _, ok := was[path]; !ok {
+			paths[path] = true
+		}
+	}
+}
+
+// entries is what a state says of each path.
+func entries(state *v1alpha1.TenantState) map[string]string {
+	out := map[string]string{}
+	if state == nil {
+		return out
+	}
+	for _, h := range state.Status.Held {
+		out[h.Path] += fmt.Sprintf("held %q\n", h)
+	}
+	for _, p := range state.Status.Pending {
+		out[p.Path] += fmt.Sprintf("pending %q\n", p)
+	}
+	for _, p := range state.Status.Problems {
+		out[p.Path] += fmt.Sprintf("problem %q\n", p)
+	}
+	return out
+}

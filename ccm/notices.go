@@ -1,0 +1,127 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package ccm
+
+import (
+	"errors"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+)
+
+// Reasons of problems that concern all Services.
+const (
+	ReasonGitUnreachable  = "GitUnreachable"
+	ReasonGitUnauthorized = "GitUnauthorized"
+	ReasonPushRefused     = "PushRefused"
+	ReasonForeignCluster  = "ForeignCluster"
+	ReasonStatusRefused   = "StatusRefused"
+)
+
+// notice says what a problem is about; there is at most one problem of each.
+type notice int
+
+const (
+	noticeGit notice = iota
+	noticeNodes
+	noticeIntent
+	noticeStatus
+	noticeCount
+)
+
+// everyone reports whether Services that have an address are told as well.
+func (n notice) everyone() bool { return n == noticeIntent || n == noticeStatus }
+
+// notices are problems that concern all Services. They are Events on the
+// ConfigMap with the CCM's state, and conditions of the Services.
+type notices struct {
+	recorder events.EventRecorder
+	about    runtime.Object
+	changed  func()
+
+	mu       sync.Mutex
+	problems [noticeCount]*v1alpha1.Problem
+}
+
+func newNotices(recorder events.EventRecorder, about runtime.Object, changed func()) *notices {
+	return &notices{recorder: recorder, about: about, changed: changed}
+}
+
+// set notes a problem. It reports whether it is a new one.
+func (n *notices) set(which notice, problem v1alpha1.Problem) bool {
+	n.mu.Lock()
+	old := n.problems[which]
+	n.problems[which] = &problem
+	n.mu.Unlock()
+	if old != nil && old.Reason == problem.Reason {
+		return false
+	}
+	emit(n.recorder, n.about, corev1.EventTypeWarning, problem.Reason, problem.Message)
+	n.changed()
+	return true
+}
+
+// clear notes that there is no such problem any more.
+func (n *notices) clear(which notice) {
+	n.mu.Lock()
+	old := n.problems[which]
+	n.problems[which] = nil
+	n.mu.Unlock()
+	if old == nil {
+		return
+	}
+	emit(n.recorder, n.about, corev1.EventTypeNormal, old.Reason+"Solved", "solved: "+old.Message)
+	n.changed()
+}
+
+// of returns the problems that a Service with or without an address is told.
+func (n *notices) of(address bool) []v1alpha1.Problem {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []v1alpha1.Problem
+	for which, problem := range n.problems {
+		if problem != nil && (!address || notice(which).everyone()) {
+			out = append(out, *problem)
+		}
+	}
+	return out
+}
+
+func gitProblem(err error) v1alpha1.Problem {
+	if errors.Is(err, git.ErrUnauthorized) {
+		return v1alpha1.Problem{Reason: ReasonGitUnauthorized, Message: "the Git server refuses the credentials",
+			Remedy: "put valid credentials into the Secret that --git-secret names"}
+	}
+	return v1alpha1.Problem{Reason: ReasonGitUnreachable, Message: "the Git repository cannot be reached",
+		Remedy: "none is needed if this passes; else look at --git-url and the CCM's log"}
+}
+
+// maxNote bounds the text of an Event.
+const maxNote = 1000
+
+func emit(recorder events.EventRecorder, about runtime.Object, kind, reason, note string) {
+	if len(note) > maxNote {
+		note = strings.ToValidUTF8(note[:maxNote], "") + "…"
+	}
+	recorder.Eventf(about, nil, kind, reason, "Reconcile", "%s", note)
+}

@@ -1,0 +1,161 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package ccm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/ccm/render"
+	"github.com/kubelb/gitops/gitsync/git"
+)
+
+// LeaseName is the name of the Lease that leaders of one cluster hold.
+const LeaseName = "19f32e7b.ccm.kubelb.k8c.io"
+
+// Names of objects in Options.Namespace.
+const (
+	KeySecretName = "kubelb-ccm-key"
+	StateName     = "kubelb-ccm-state"
+)
+
+// Options are the settings of a CCM.
+type Options struct {
+	// Tenant is the name of this cluster.
+	Tenant string
+	// Namespace holds the CCM's own objects; "kubelb" if empty.
+	Namespace string
+
+	// GitURL is the repository, GitSecret the Secret in Namespace with the
+	// credentials (username and password, or bearerToken; ca.crt). Without such a
+	// Secret nobody is introduced.
+	GitURL    string
+	GitSecret string
+	// HubKeys are the public keys of the hub: lines of an authorized_keys file, or
+	// @ and the name of such a file.
+	HubKeys []string
+	// Adopt continues a branch that another cluster, a leader with a higher epoch
+	// or another repository left behind.
+	Adopt bool
+
+	// NodeAddressType is the type of the node addresses that the hub connects to;
+	// ExternalIP if empty.
+	NodeAddressType corev1.NodeAddressType
+	// UseLoadBalancerClass restricts Services to those of the class "kubelb".
+	UseLoadBalancerClass bool
+
+	// Lease is held by the leader; empty without leader election.
+	Lease types.NamespacedName
+
+	// WebhookAddr listens for news of the repository (POST /hook); off if empty.
+	WebhookAddr string
+	// WebhookTokenFile has the key of the signatures of such requests.
+	WebhookTokenFile string
+
+	// now is the clock; time.Now if nil.
+	now func() time.Time
+}
+
+// SetupWithManager adds the CCM to a manager.
+func SetupWithManager(mgr ctrl.Manager, o Options) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	keys, err := parseHubKeys(o.HubKeys)
+	if err != nil {
+		return err
+	}
+	e := newEngine(mgr, o, keys)
+	if err := e.setup(mgr); err != nil {
+		return err
+	}
+	if err := mgr.Add(e); err != nil {
+		return fmt.Errorf("add the publisher and the observer: %w", err)
+	}
+	if o.WebhookAddr == "" {
+		return nil
+	}
+	hook, err := newWebhook(o.WebhookAddr, o.WebhookTokenFile, e.observer.poke)
+	if err != nil {
+		return err
+	}
+	return mgr.Add(hook)
+}
+
+func (o *Options) complete() error {
+	if o.Namespace == "" {
+		o.Namespace = "kubelb"
+	}
+	if o.NodeAddressType == "" {
+		o.NodeAddressType = corev1.NodeExternalIP
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	switch o.NodeAddressType {
+	case corev1.NodeExternalIP, corev1.NodeInternalIP, corev1.NodeHostName:
+	default:
+		return fmt.Errorf("node address type %q: write ExternalIP, InternalIP or Hostname", o.NodeAddressType)
+	}
+	if !repo.ValidTenant(o.Tenant) {
+		return fmt.Errorf("cluster name %q: write a DNS label of at most %d characters", o.Tenant, repo.MaxTenantLength)
+	}
+	if o.GitURL == "" {
+		return errors.New("the URL of the Git repository is missing")
+	}
+	return nil
+}
+
+func (o *Options) render() render.Options {
+	return render.Options{Tenant: o.Tenant, UseLoadBalancerClass: o.UseLoadBalancerClass, NodeAddressType: o.NodeAddressType}
+}
+
+func parseHubKeys(values []string) ([]git.PublicKey, error) {
+	var keys []git.PublicKey
+	for _, value := range values {
+		if name, ok := strings.CutPrefix(value, "@"); ok {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return nil, fmt.Errorf("hub key: %w", err)
+			}
+			value = string(data)
+		}
+		for line := range strings.Lines(value) {
+			line = strings.TrimSpace(line)
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			key, err := git.ParsePublicKey(line)
+			if err != nil {
+				return nil, fmt.Errorf("hub key: %w", err)
+			}
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("the public key of the hub is missing: kubelbctl tenant add prints it")
+	}
+	return keys, nil
+}

@@ -1,0 +1,207 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package project
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+)
+
+// maxMessage bounds a condition's message; the rest is counted.
+const maxMessage = 1024
+
+// wanted are the conditions that a Service in scope should have, without times.
+func wanted(in Input) []metav1.Condition {
+	held, pending, problems := heldFields(in), pendingFields(in), problems(in)
+	var out []metav1.Condition
+	if !in.Heard {
+		out = slices.DeleteFunc(slices.Clone(in.Service.Status.Conditions), func(c metav1.Condition) bool {
+			return !strings.HasPrefix(c.Type, ConditionPrefix) || c.Type == ConditionProblem && len(problems) > 0
+		})
+	} else if ready := ready(in, len(held)+len(pending)+len(problems) > 0); ready != nil {
+		out = append(out, *ready)
+	}
+	add := func(kind, reason string, sentences []string) {
+		out = append(out, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: reason, Message: join(sentences)})
+	}
+	if len(held) > 0 {
+		add(ConditionHeld, ReasonHeld, sentences(held, heldSentence))
+	}
+	if len(pending) > 0 {
+		reason := cmp.Or(pending[0].Reason, v1alpha1.PendingReview)
+		add(ConditionPending, reason, sentences(pending, pendingSentence))
+	}
+	if len(problems) > 0 {
+		add(ConditionProblem, problems[0].Reason, sentences(problems, problemSentence))
+	}
+	return out
+}
+
+// ready repeats the hub's Ready. Where the hub says nothing there is a condition
+// only if something else is known, or if there was one before.
+func ready(in Input, known bool) *metav1.Condition {
+	c := &metav1.Condition{Type: ConditionReady, Status: metav1.ConditionFalse, Reason: ReasonNoAnswer,
+		Message: "the hub does not serve this Service"}
+	old := apimeta.FindStatusCondition(in.Service.Status.Conditions, ConditionReady)
+	switch {
+	case !in.Answered && (old != nil || in.LoadBalancer != nil):
+		return old
+	case in.LoadBalancer == nil && !known && old == nil:
+		return nil
+	case in.LoadBalancer == nil:
+		return c
+	}
+	said := apimeta.FindStatusCondition(in.LoadBalancer.Status.Conditions, "Ready")
+	if said == nil {
+		c.Message = "the hub has not served this Service yet"
+		return c
+	}
+	c.Status, c.Reason, c.Message = said.Status, cmp.Or(said.Reason, ReasonNoAnswer), said.Message
+	return c
+}
+
+func heldFields(in Input) []v1alpha1.HeldField {
+	var out []v1alpha1.HeldField
+	if in.LoadBalancer != nil && in.LoadBalancer.Status.Git != nil {
+		out = append(out, in.LoadBalancer.Status.Git.Held...)
+	}
+	if in.State != nil {
+		for _, h := range in.State.Status.Held {
+			if slices.Contains(in.Paths, h.Path) {
+				out = append(out, h)
+			}
+		}
+	}
+	for i := range out {
+		out[i].Path = ""
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.HeldField) int {
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Commit, b.Commit), cmp.Compare(a.Author, b.Author))
+	})
+	return slices.Compact(out)
+}
+
+func pendingFields(in Input) []v1alpha1.PendingField {
+	var out []v1alpha1.PendingField
+	if in.LoadBalancer != nil && in.LoadBalancer.Status.Git != nil {
+		out = append(out, in.LoadBalancer.Status.Git.Pending...)
+	}
+	if in.State != nil {
+		for _, p := range in.State.Status.Pending {
+			if slices.Contains(in.Paths, p.Path) {
+				out = append(out, p)
+			}
+		}
+	}
+	for i := range out {
+		out[i].Path = ""
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.PendingField) int {
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason))
+	})
+	return slices.Compact(out)
+}
+
+func problems(in Input) []v1alpha1.Problem {
+	out := slices.Clone(in.Problems)
+	if in.LoadBalancer != nil {
+		out = append(out, in.LoadBalancer.Status.Problems...)
+	}
+	if in.Backend != nil {
+		out = append(out, in.Backend.Status.Problems...)
+	}
+	if in.State != nil {
+		for _, p := range in.State.Status.Problems {
+			if slices.Contains(in.Paths, p.Path) {
+				out = append(out, p)
+			}
+		}
+	}
+	for i := range out {
+		out[i].Path, out[i].Object = "", ""
+	}
+	slices.SortStableFunc(out, func(a, b v1alpha1.Problem) int {
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message))
+	})
+	return slices.Compact(out)
+}
+
+func heldSentence(h v1alpha1.HeldField) string {
+	what, who := cmp.Or(h.Field, "the whole load balancer"), "a commit"
+	if len(h.Commit) == 40 {
+		who = "commit " + h.Commit[:12]
+	}
+	if h.Author != "" {
+		who += " of " + h.Author
+	}
+	return fmt.Sprintf("%s does not follow this Service, because %s on main changed it", what, who)
+}
+
+func pendingSentence(p v1alpha1.PendingField) string {
+	what := cmp.Or(p.Field, "the whole load balancer")
+	switch p.Reason {
+	case v1alpha1.PendingReview:
+		return what + " waits for review"
+	case v1alpha1.PendingGuard:
+		return what + " waits, because too many objects disappeared at once: confirm that"
+	case v1alpha1.PendingInvalid:
+		return what + " waits, because with what is on main it would not be valid"
+	}
+	return what + " waits: " + p.Reason
+}
+
+func problemSentence(p v1alpha1.Problem) string {
+	s := p.Message
+	if p.Field != "" {
+		s = p.Field + ": " + s
+	}
+	if p.Remedy != "" {
+		s += " (remedy: " + p.Remedy + ")"
+	}
+	return s
+}
+
+func sentences[T any](items []T, say func(T) string) []string {
+	out := make([]string, len(items))
+	for i, item := range items {
+		out[i] = say(item)
+	}
+	return out
+}
+
+// join puts sentences together, as many as fit.
+func join(sentences []string) string {
+	var b strings.Builder
+	for i, s := range sentences {
+		if i > 0 {
+			if b.Len()+len(s) > maxMessage {
+				fmt.Fprintf(&b, "; and %d more", len(sentences)-i)
+				break
+			}
+			b.WriteString("; ")
+		}
+		b.WriteString(s)
+	}
+	return b.String()
+}

@@ -1,0 +1,581 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package ccm
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/testr"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+)
+
+const (
+	tenant       = "acme"
+	repositoryID = "11111111-2222-3333-4444-555555555555"
+)
+
+// cluster is the tenant cluster that all tests use one after the other.
+var cluster *rest.Config
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		log.SetLogger(logr.Discard())
+		if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+			tools, _ := filepath.Abs("../.tools/bin")
+			_ = os.Setenv("KUBEBUILDER_ASSETS", tools)
+		}
+		environment := &envtest.Environment{}
+		var err error
+		if cluster, err = environment.Start(); err != nil {
+			fmt.Fprintf(os.Stderr, "no API server for the tests: run \"make tools\", or set KUBEBUILDER_ASSETS: %v\n", err)
+			return 1
+		}
+		cluster.QPS = -1
+		defer func() { _ = environment.Stop() }()
+		return m.Run()
+	}())
+}
+
+// world is one tenant cluster, a Git repository and a hub that says what the
+// test wants.
+type world struct {
+	*testing.T
+	client client.Client
+	git    *gitServer
+	hub    *fakeHub
+	clock  *clock
+	names  atomic.Int64
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	c, err := client.New(cluster, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{T: t, client: c, git: newGitServer(t), clock: &clock{}}
+	w.hub = newFakeHub(t, w.git.url)
+	w.namespace("kubelb")
+	t.Cleanup(w.sweep)
+	return w
+}
+
+// sweep leaves nothing of a test in the cluster.
+func (w *world) sweep() {
+	ctx := context.Background()
+	var services corev1.ServiceList
+	if err := w.client.List(ctx, &services); err != nil {
+		w.Error(err)
+	}
+	for i := range services.Items {
+		s := &services.Items[i]
+		if s.Name == "kubernetes" {
+			continue
+		}
+		if len(s.Finalizers) > 0 {
+			_ = w.client.Patch(ctx, s, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+		}
+		if err := w.client.Delete(ctx, s); client.IgnoreNotFound(err) != nil {
+			w.Error(err)
+		}
+	}
+	for _, err := range []error{
+		w.client.DeleteAllOf(ctx, &corev1.Node{}),
+		w.client.DeleteAllOf(ctx, &corev1.ConfigMap{}, client.InNamespace("kubelb")),
+		w.client.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace("kubelb")),
+	} {
+		if err != nil {
+			w.Error(err)
+		}
+	}
+}
+
+// clock is the CCM's clock, ahead by what a test added.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time      { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) add(d time.Duration) { c.ahead.Add(int64(d)) }
+func (w *world) eventually(what string, met func() error) {
+	w.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := met()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("%s: %v", what, err)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// run is a running CCM.
+type run struct {
+	engine *engine
+	stop   func()
+	ended  chan error
+}
+
+// start runs a CCM until the test ends or stop is called.
+func (w *world) start(options ...func(*Options)) *run {
+	w.Helper()
+	o := Options{
+		Tenant: tenant, GitURL: w.git.url, HubKeys: []string{w.hub.signer.PublicKey().String()},
+		NodeAddressType: corev1.NodeInternalIP, now: w.clock.now,
+	}
+	for _, change := range options {
+		change(&o)
+	}
+	if err := o.complete(); err != nil {
+		w.Fatal(err)
+	}
+	keys, err := parseHubKeys(o.HubKeys)
+	if err != nil {
+		w.Fatal(err)
+	}
+	yes := true
+	mgr, err := ctrl.NewManager(cluster, ctrl.Options{
+		Metrics:    server.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: &yes},
+		Logger:     testr.NewWithOptions(w.T, testr.Options{Verbosity: 1}),
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	r := &run{engine: newEngine(mgr, o, keys), ended: make(chan error, 1)}
+	if err := r.engine.setup(mgr); err != nil {
+		w.Fatal(err)
+	}
+	if err := mgr.Add(r.engine); err != nil {
+		w.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	finished := make(chan struct{})
+	go func() {
+		r.ended <- mgr.Start(ctx)
+		close(finished)
+	}()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		<-finished
+	})
+	w.Cleanup(r.stop)
+	return r
+}
+
+func (w *world) namespace(name string) string {
+	w.Helper()
+	err := w.client.Create(w.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		w.Fatal(err)
+	}
+	return name
+}
+
+// service creates a Service of type LoadBalancer with one port.
+func (w *world) service(namespace, name string, changes ...func(*corev1.Service)) *corev1.Service {
+	w.Helper()
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace(namespace), Name: name},
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeLoadBalancer,
+			Selector: map[string]string{"app": name},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80}},
+		},
+	}
+	for _, change := range changes {
+		change(s)
+	}
+	if err := w.client.Create(w.Context(), s); err != nil {
+		w.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) node(name, ip string, ready bool) {
+	w.Helper()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	err := w.client.Create(w.Context(), n)
+	if apierrors.IsAlreadyExists(err) {
+		err = w.client.Get(w.Context(), client.ObjectKeyFromObject(n), n)
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	state := corev1.ConditionFalse
+	if ready {
+		state = corev1.ConditionTrue
+	}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: state}}
+	if err := w.client.Status().Update(w.Context(), n); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) get(s *corev1.Service) *corev1.Service {
+	w.Helper()
+	var out corev1.Service
+	if err := w.client.Get(w.Context(), client.ObjectKeyFromObject(s), &out); err != nil {
+		w.Fatal(err)
+	}
+	return &out
+}
+
+// patch merges JSON into a Service.
+func (w *world) patch(s *corev1.Service, json string) {
+	w.Helper()
+	if err := w.client.Patch(w.Context(), s.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(json))); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// intentHas waits until the intent branch has exactly these paths, without the
+// tenant's folder.
+func (w *world) intentHas(paths ...string) git.Commit {
+	w.Helper()
+	want := map[string]bool{}
+	for _, p := range paths {
+		want[repo.TenantDir(tenant)+"/"+p] = true
+	}
+	var commit git.Commit
+	w.eventually("the intent branch", func() error {
+		var files repo.Tree
+		commit, files = w.hub.intent(w.T)
+		have := map[string]bool{}
+		for p := range files {
+			have[p] = true
+		}
+		if !maps.Equal(have, want) {
+			return fmt.Errorf("has %v, want %v", files.Paths(), paths)
+		}
+		return nil
+	})
+	return commit
+}
+
+// hasEvent waits for an Event about an object.
+func (w *world) hasEvent(namespace, object, reason string) {
+	w.Helper()
+	w.eventually("Event "+reason, func() error {
+		var list corev1.EventList
+		if err := w.client.List(w.Context(), &list, client.InNamespace(namespace)); err != nil {
+			return err
+		}
+		var seen []string
+		for _, e := range list.Items {
+			if e.InvolvedObject.Name == object {
+				if e.Reason == reason {
+					return nil
+				}
+				seen = append(seen, e.Reason)
+			}
+		}
+		return fmt.Errorf("%s has only %v", object, seen)
+	})
+}
+
+// gitServer is a real Git server over HTTP with one bare repository.
+type gitServer struct {
+	url, dir string
+	requests atomic.Int64
+	away     atomic.Bool
+	cutPush  atomic.Bool // lose the answer of the next push
+}
+
+func newGitServer(t *testing.T) *gitServer {
+	t.Helper()
+	root := t.TempDir()
+	s := &gitServer{dir: filepath.Join(root, "fleet.git")}
+	for _, args := range [][]string{
+		{"init", "-q", "--bare", "-b", "main", s.dir},
+		{"-C", s.dir, "config", "http.receivepack", "true"},
+		{"-C", s.dir, "config", "receive.fsckObjects", "true"},
+		{"-C", s.dir, "config", "receive.autogc", "false"},
+	} {
+		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	path, err := exec.Command("git", "--exec-path").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := &cgi.Handler{
+		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
+		Env:  []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + root, "GIT_CONFIG_NOSYSTEM=1"},
+	}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		if s.away.Load() {
+			http.Error(w, "away", http.StatusServiceUnavailable)
+			return
+		}
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/git-receive-pack") && s.cutPush.CompareAndSwap(true, false) {
+			backend.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		}
+		backend.ServeHTTP(w, r)
+	}))
+	t.Cleanup(web.Close)
+	s.url = web.URL + "/fleet.git"
+	return s
+}
+
+// fakeHub writes the status branch and reads the intent branch.
+type fakeHub struct {
+	signer *git.Signer
+	remote *git.Remote
+
+	mu         sync.Mutex
+	store      *git.Store
+	tip        git.Hash
+	generation int64
+}
+
+func newFakeHub(t *testing.T, url string) *fakeHub {
+	t.Helper()
+	signer, err := git.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote, err := git.NewRemote(url, git.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(remote.Close)
+	return &fakeHub{signer: signer, remote: remote, store: git.NewStore()}
+}
+
+// intent returns the intent branch; a zero commit if there is none.
+func (h *fakeHub) intent(t *testing.T) (git.Commit, repo.Tree) {
+	t.Helper()
+	ref := repo.IntentRef(tenant)
+	refs, err := h.remote.ListRefs(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refs[ref].IsZero() {
+		return git.Commit{}, nil
+	}
+	store := git.NewStore()
+	if err := h.remote.Fetch(t.Context(), store, git.Want{Tip: refs[ref]}); err != nil {
+		t.Fatal(err)
+	}
+	commit, err := store.Commit(refs[ref])
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := store.Files(commit.Tree, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return commit, files
+}
+
+// write is one commit of the status branch.
+type write struct {
+	set      []repo.Object // statuses
+	remove   []string      // paths without the tenant's folder
+	trailers map[string]string
+	signer   *git.Signer
+	unsigned bool
+	force    git.Hash // parent, instead of the tip
+	anew     bool     // without a parent
+}
+
+// say pushes a commit of the status branch.
+func (h *fakeHub) say(t *testing.T, w write) git.Hash {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.generation++
+	edits := map[string][]byte{}
+	for _, object := range w.set {
+		object.SetNamespace(v1alpha1.TenantNamespace(tenant))
+		path, err := repo.PathOf(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if edits[path], err = repo.EncodeStatus(object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range w.remove {
+		edits[repo.TenantDir(tenant)+"/"+path] = nil
+	}
+	trailers := map[string]string{
+		repo.TrailerRepository: repositoryID, repo.TrailerBranch: "status/" + tenant, repo.TrailerTenant: tenant,
+		repo.TrailerGeneration: strconv.FormatInt(h.generation, 10),
+	}
+	maps.Copy(trailers, w.trailers)
+	parent := h.tip
+	if !w.force.IsZero() {
+		parent = w.force
+	}
+	if w.anew {
+		parent = git.Hash{}
+	}
+	commit := h.commit(t, h.store, parent, edits, trailers, w)
+	if _, err := h.remote.Push(t.Context(), h.store, []git.RefUpdate{{Name: repo.StatusRef(tenant), Old: h.tip, New: commit}}, false); err != nil {
+		t.Fatal(err)
+	}
+	h.tip = commit
+	return commit
+}
+
+func (h *fakeHub) commit(t *testing.T, store *git.Store, parent git.Hash, edits map[string][]byte, trailers map[string]string, w write) git.Hash {
+	t.Helper()
+	spec := git.CommitSpec{Message: "status", Author: git.Ident{Name: "kubelb-hub", Email: "hub@kubelb.local", When: time.Now()}, Signer: h.signer}
+	if w.signer != nil {
+		spec.Signer = w.signer
+	}
+	if w.unsigned {
+		spec.Signer = nil
+	}
+	var root git.Hash
+	if !parent.IsZero() {
+		c, err := store.Commit(parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, spec.Parents = c.Tree, []git.Hash{parent}
+	}
+	for key, value := range trailers {
+		spec.Trailers = append(spec.Trailers, git.Trailer{Key: key, Value: value})
+	}
+	var err error
+	if spec.Tree, err = store.Edit(root, edits); err != nil {
+		t.Fatal(err)
+	}
+	commit, err := store.NewCommit(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return commit
+}
+
+// state is a TenantState that has observed an intent commit.
+func state(intent git.Commit, changes ...func(*v1alpha1.TenantStateStatus)) *v1alpha1.TenantState {
+	s := &v1alpha1.TenantState{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultName}}
+	if !intent.Hash.IsZero() {
+		s.Status.ObservedIntent = &v1alpha1.ObservedIntent{Commit: intent.Hash.String(), Generation: generationOf(intent)}
+	}
+	for _, change := range changes {
+		change(&s.Status)
+	}
+	return s
+}
+
+// loadBalancer is the status of a Service's load balancer.
+func loadBalancer(s *corev1.Service, ips ...string) *v1alpha1.LoadBalancer {
+	lb := &v1alpha1.LoadBalancer{ObjectMeta: metav1.ObjectMeta{Name: repo.ObjectName(s.Namespace, s.Name)}}
+	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: "WaitingForProxy", Message: "waiting", LastTransitionTime: metav1.Now()}
+	for _, ip := range ips {
+		lb.Status.LoadBalancer.Ingress = append(lb.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: ip})
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionTrue, "Programmed", "serving"
+	}
+	lb.Status.Conditions = []metav1.Condition{ready}
+	return lb
+}
+
+// reset sets the status branch back to an old commit.
+func (h *fakeHub) reset(t *testing.T, to git.Hash) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, err := h.remote.Push(t.Context(), h.store, []git.RefUpdate{{Name: repo.StatusRef(tenant), Old: h.tip, New: to}}, false); err != nil {
+		t.Fatal(err)
+	}
+	h.tip = to
+}
+
+// intentBy pushes a commit of the intent branch that somebody else wrote.
+func (h *fakeHub) intentBy(t *testing.T, cluster string, generation, epoch int64) git.Hash {
+	t.Helper()
+	ref := repo.IntentRef(tenant)
+	refs, err := h.remote.ListRefs(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := git.NewStore()
+	if !refs[ref].IsZero() {
+		if err := h.remote.Fetch(t.Context(), store, git.Want{Tip: refs[ref]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := h.commit(t, store, refs[ref], map[string][]byte{"tenants/acme/loadbalancers/old/web.service.yaml": []byte("old\n")}, map[string]string{
+		repo.TrailerCluster: cluster, repo.TrailerGeneration: strconv.FormatInt(generation, 10), repo.TrailerEpoch: strconv.FormatInt(epoch, 10),
+	}, write{})
+	if _, err := h.remote.Push(t.Context(), store, []git.RefUpdate{{Name: ref, Old: refs[ref], New: commit}}, false); err != nil {
+		t.Fatal(err)
+	}
+	return commit
+}
+
+// dropIntent deletes the intent branch.
+func (h *fakeHub) dropIntent(t *testing.T) {
+	t.Helper()
+	ref := repo.IntentRef(tenant)
+	refs, err := h.remote.ListRefs(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.remote.Push(t.Context(), h.store, []git.RefUpdate{{Name: ref, Old: refs[ref]}}, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func gaugeValue(t *testing.T, g prometheus.Gauge) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := g.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetGauge().GetValue()
+}

@@ -1,0 +1,407 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/plan"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// workers is how many objects are written at the same time.
+const workers = 8
+
+// apply brings the hub to what main has, tenant by tenant. What fails is tried
+// again with back-off; the other objects go on.
+func (l *loop) apply(ctx context.Context) {
+	failed := false
+	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
+		t := l.tenants[name]
+		if t.suspended() {
+			t.applied.known = false // read everything again after it
+		}
+		if t.state == nil || t.suspended() {
+			continue
+		}
+		if err := l.applyTenant(ctx, t); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			l.log.Error(err, "cannot apply", "tenant", name)
+			failed = true
+		}
+		failed = failed || len(t.applied.retry) > 0
+	}
+	switch now := l.now(); {
+	case !failed:
+		l.applyRetry.succeeded()
+	case l.applyRetry.at.IsZero() || l.applyRetry.due(now):
+		l.applyRetry.failed(now)
+	}
+}
+
+// applyTenant plans and carries out what differs for one tenant.
+func (l *loop) applyTenant(ctx context.Context, t *tenant) error {
+	dir := l.mainDir[t.name]
+	a := &t.applied
+	retrying := len(a.retry) > 0 && l.applyRetry.due(l.now())
+	released := len(a.guarded) > 0 && l.releases(t)
+	if a.known && a.dir == dir && !retrying && !released {
+		return nil
+	}
+	p, err := l.planTenant(ctx, t)
+	if err != nil {
+		return err
+	}
+	if err := l.guard(ctx, t, &p); err != nil {
+		return err
+	}
+	if l.source.Spec.Apply != v1alpha1.ApplyDisabled {
+		if err := l.carryOut(ctx, t, p); err != nil {
+			return err
+		}
+	}
+	t.untold = true
+	changed := !a.known || a.dir != dir
+	a.known, a.root, a.dir = true, l.main.Tree, dir
+	if !changed {
+		return nil
+	}
+	return l.noteRevision(ctx, t, len(p.Apply)+len(p.Prune) > 0)
+}
+
+// planTenant plans from what changed since main was applied last, or from all
+// there is.
+func (l *loop) planTenant(ctx context.Context, t *tenant) (plan.Plan, error) {
+	a := &t.applied
+	folder := repo.TenantDir(t.name)
+	if !a.known {
+		inventory, err := l.inventory(ctx, t.name)
+		if err != nil {
+			return plan.Plan{}, err
+		}
+		tree, err := l.store.Files(l.main.Tree, folder)
+		if err != nil {
+			return plan.Plan{}, err
+		}
+		p := plan.Full(t.name, tree, inventory)
+		a.problems, a.retry = map[string][]v1alpha1.Problem{}, map[string]bool{}
+		a.note(p.Problems)
+		return p, nil
+	}
+	paths := maps.Clone(a.retry)
+	err := l.store.Diff(a.root, l.main.Tree, folder, func(c git.Change) error { paths[c.Path] = true; return nil })
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	for _, ref := range a.guarded {
+		paths[ref.Path] = true
+	}
+	var changes []plan.Change
+	for path := range paths {
+		change := plan.Change{Path: path}
+		file, ok, err := l.store.File(l.main.Tree, path)
+		if err != nil {
+			return plan.Plan{}, err
+		}
+		if ok {
+			change.File = &file
+		}
+		changes = append(changes, change)
+		delete(a.problems, path)
+	}
+	p := plan.Changed(t.name, changes)
+	a.note(p.Problems)
+	return p, nil
+}
+
+func (a *applied) note(problems []v1alpha1.Problem) {
+	for _, p := range problems {
+		a.problems[p.Path] = append(a.problems[p.Path], p)
+	}
+}
+
+// inventory lists everything that was applied for a tenant, past the cache.
+func (l *loop) inventory(ctx context.Context, tenant string) ([]plan.Ref, error) {
+	var refs []plan.Ref
+	for _, list := range []client.ObjectList{
+		&v1alpha1.LoadBalancerList{}, &v1alpha1.RouteList{}, &v1alpha1.SyncSecretList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{},
+	} {
+		err := l.live.List(ctx, list, client.InNamespace(v1alpha1.TenantNamespace(tenant)), client.MatchingLabels{v1alpha1.LabelSource: l.label()})
+		if err != nil {
+			return nil, fmt.Errorf("list what is applied: %w", err)
+		}
+		for _, object := range objectsOf(list) {
+			path, err := repo.PathOf(object)
+			if err != nil {
+				continue // its labels were edited: nobody's file, so never pruned
+			}
+			ref, err := plan.RefOf(tenant, path)
+			if err != nil {
+				continue
+			}
+			refs = append(refs, ref)
+		}
+	}
+	return refs, nil
+}
+
+func objectsOf(list client.ObjectList) (objects []repo.Object) {
+	switch list := list.(type) {
+	case *v1alpha1.LoadBalancerList:
+		return pointers[v1alpha1.LoadBalancer](list.Items)
+	case *v1alpha1.RouteList:
+		return pointers[v1alpha1.Route](list.Items)
+	case *v1alpha1.SyncSecretList:
+		return pointers[v1alpha1.SyncSecret](list.Items)
+	case *v1alpha1.AddressesList:
+		return pointers[v1alpha1.Addresses](list.Items)
+	case *v1alpha1.BackendList:
+		return pointers[v1alpha1.Backend](list.Items)
+	}
+	return nil
+}
+
+func pointers[T any, P interface {
+	*T
+	repo.Object
+}](items []T) []repo.Object {
+	objects := make([]repo.Object, len(items))
+	for i := range items {
+		objects[i] = P(&items[i])
+	}
+	return objects
+}
+
+// label is the value of the label that makes an object part of the inventory.
+func (l *loop) label() string { return repo.LabelValue(l.key.Namespace + "." + l.key.Name) }
+
+// releases reports whether an operator confirmed people's removals on main.
+func (l *loop) releases(t *tenant) bool {
+	return t.object.Annotations[v1alpha1.AnnotationConfirm] == l.main.Hash.String()
+}
+
+// guard keeps back removals by people when they are too many, until the main
+// commit is confirmed.
+func (l *loop) guard(ctx context.Context, t *tenant, p *plan.Plan) error {
+	var paths []string
+	for _, ref := range p.Prune {
+		paths = append(paths, ref.Path)
+	}
+	removals := plan.Removals{Confirmed: l.releases(t), ByHub: map[string]bool{}}
+	if len(paths) > 0 {
+		if err := l.revisions(ctx, paths); err != nil {
+			return err
+		}
+		for _, path := range paths {
+			removals.ByHub[path] = l.history.newest[path].hub
+		}
+		var err error
+		if removals.Wishes, err = l.wishesBefore(t, p); err != nil {
+			return err
+		}
+	}
+	var guarded []plan.Ref
+	p.Prune, guarded = plan.Guard(p.Prune, removals)
+	t.applied.guarded = guarded
+	folder := repo.TenantDir(t.name)
+	delete(t.applied.problems, folder)
+	if len(guarded) > 0 {
+		t.applied.problems[folder] = []v1alpha1.Problem{{
+			Path: folder, Object: v1alpha1.KindTenant + " " + t.name, Reason: v1alpha1.ReasonApplyGuarded,
+			Message: fmt.Sprintf("people removed %d of %d documents on main; nothing of it is removed from the hub until this is confirmed", len(guarded), removals.Wishes),
+			Remedy:  fmt.Sprintf("if the removals are meant, annotate the Tenant with %s: %s; else revert them", v1alpha1.AnnotationConfirm, l.main.Hash),
+		}}
+	}
+	if removals.Confirmed && len(guarded) == 0 {
+		return l.dropAnnotation(ctx, t.object, v1alpha1.AnnotationConfirm)
+	}
+	return nil
+}
+
+// wishesBefore counts the wishes that the hub has of a tenant before a plan is
+// carried out.
+func (l *loop) wishesBefore(t *tenant, p *plan.Plan) (int, error) {
+	if t.applied.known {
+		n, err := l.wishes(t.applied.root, t.name)
+		return max(n, len(t.applied.guarded)), err
+	}
+	n, err := l.wishes(l.main.Tree, t.name)
+	for _, ref := range p.Prune {
+		if path, err := repo.ParsePath(ref.Path); err == nil && !path.Fact() {
+			n++
+		}
+	}
+	return n, err
+}
+
+// carryOut applies and prunes, several objects at a time.
+func (l *loop) carryOut(ctx context.Context, t *tenant, p plan.Plan) error {
+	var paths []string
+	for _, item := range p.Apply {
+		paths = append(paths, item.Path)
+	}
+	current := map[string]repo.Object{}
+	for _, item := range p.Apply {
+		object, err := l.cached(ctx, item.Object)
+		if err != nil {
+			return err
+		}
+		current[item.Path] = object
+	}
+	paths = slices.DeleteFunc(paths, func(path string) bool {
+		return current[path] != nil && revisionOf(current[path]) != "" && !t.applied.known
+	})
+	if err := l.revisions(ctx, paths); err != nil {
+		return err
+	}
+	outcomes := make([]outcome, len(p.Apply)+len(p.Prune))
+	var group errgroup.Group
+	group.SetLimit(workers)
+	for i, item := range p.Apply {
+		group.Go(func() error {
+			outcomes[i] = l.applyItem(ctx, item, current[item.Path])
+			return nil
+		})
+	}
+	for i, ref := range p.Prune {
+		group.Go(func() error {
+			outcomes[len(p.Apply)+i] = l.prune(ctx, ref)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, o := range outcomes {
+		l.settleOutcome(t, o)
+	}
+	return nil
+}
+
+// outcome is what became of one object.
+type outcome struct {
+	path     string
+	action   string // applied, pruned; empty if nothing had to be done
+	revision string // annotation that the object has now
+	balancer bool
+	problem  *v1alpha1.Problem
+	retry    bool
+}
+
+func (l *loop) settleOutcome(t *tenant, o outcome) {
+	a := &t.applied
+	t.untold = true
+	delete(a.retry, o.path)
+	if o.retry {
+		a.retry[o.path] = true
+	}
+	if o.problem != nil {
+		a.problems[o.path] = []v1alpha1.Problem{*o.problem}
+		applies.WithLabelValues(l.key.String(), "apply", "failed").Inc()
+		return
+	}
+	if o.revision != "" {
+		t.regit[o.path] = o.revision
+	}
+	if o.action == "" {
+		return
+	}
+	l.worked = l.now()
+	if o.balancer && o.action == actionApplied {
+		a.recently = l.worked
+	}
+	applies.WithLabelValues(l.key.String(), o.action, "done").Inc()
+	l.log.Info("stage", "stage", o.action, "tenant", t.name, "path", o.path, "commit", o.revision)
+}
+
+// noteRevision works out the newest commit that changed a tenant's folder.
+func (l *loop) noteRevision(ctx context.Context, t *tenant, worked bool) error {
+	if c, ok := l.history.folder[t.name]; ok {
+		t.applied.revision = c.String()
+		return nil
+	}
+	if !worked && t.state.Status.AppliedRevision != "" {
+		t.applied.revision = t.state.Status.AppliedRevision
+		return nil
+	}
+	if t.applied.dir.IsZero() {
+		return nil
+	}
+	// Searching for any file of the folder finds the folder's commit on the way.
+	if err := l.folderRevision(ctx, t.name); err != nil {
+		return err
+	}
+	if c, ok := l.history.folder[t.name]; ok {
+		t.applied.revision = c.String()
+	} else {
+		t.applied.revision = l.main.Hash.String()
+	}
+	return nil
+}
+
+// cached reads the present state of an object from the cache; nil if it is not
+// there.
+func (l *loop) cached(ctx context.Context, like repo.Object) (repo.Object, error) {
+	object := emptyLike(like)
+	err := l.client.Get(ctx, client.ObjectKeyFromObject(like), object)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get %T %s: %w", object, client.ObjectKeyFromObject(like), err)
+	}
+	return object, nil
+}
+
+func emptyLike(object repo.Object) repo.Object {
+	return reflect.New(reflect.TypeOf(object).Elem()).Interface().(repo.Object)
+}
+
+// ofKind returns an empty object of a kind.
+func ofKind(kind string) repo.Object {
+	switch kind {
+	case v1alpha1.KindLoadBalancer:
+		return &v1alpha1.LoadBalancer{}
+	case v1alpha1.KindRoute:
+		return &v1alpha1.Route{}
+	case v1alpha1.KindSyncSecret:
+		return &v1alpha1.SyncSecret{}
+	case v1alpha1.KindAddresses:
+		return &v1alpha1.Addresses{}
+	case v1alpha1.KindBackend:
+		return &v1alpha1.Backend{}
+	}
+	return &v1alpha1.TenantState{}
+}
+
+func revisionOf(object repo.Object) string {
+	return object.GetAnnotations()[v1alpha1.AnnotationRevision]
+}

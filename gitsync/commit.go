@@ -1,0 +1,225 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/describe"
+	"github.com/kubelb/gitops/gitsync/git"
+)
+
+// maxSingle is up to how many wishes each get a commit of their own in one push.
+const maxSingle = 50
+
+// group is what one commit on main changes.
+type group struct {
+	decision *decision
+	subject  string
+	edits    map[string][]byte
+}
+
+// groups orders what a push changes on main into commits: first the facts of
+// each tenant, then wishes one by one, or where they are many those of each
+// tenant. So a revert of a wish never touches a fact.
+func groups(decisions []*decision, subject func(d *decision, path string) string) []group {
+	var facts, single, many []group
+	for _, d := range decisions {
+		tenant := d.tenant.name
+		factual, wishes := map[string][]byte{}, map[string][]byte{}
+		for _, path := range slices.Sorted(maps.Keys(d.result.Main)) {
+			content := d.result.Main[path]
+			if p, err := repo.ParsePath(path); err == nil && p.Fact() {
+				factual[path] = content
+				continue
+			}
+			wishes[path] = content
+			single = append(single, group{d, subject(d, path), map[string][]byte{path: content}})
+		}
+		if len(factual) > 0 {
+			facts = append(facts, group{d, factsSubject(tenant, factual), factual})
+		}
+		if len(wishes) > 0 {
+			many = append(many, group{d, fmt.Sprintf("%s: %d changes", tenant, len(wishes)), wishes})
+		}
+	}
+	if len(single) > maxSingle {
+		single = many
+	}
+	return append(facts, single...)
+}
+
+func factsSubject(tenant string, facts map[string][]byte) string {
+	nodes, backends := 0, 0
+	for path := range facts {
+		if p, _ := repo.ParsePath(path); p.Kind == v1alpha1.KindAddresses {
+			nodes++
+		} else {
+			backends++
+		}
+	}
+	var what []string
+	if nodes > 0 {
+		what = append(what, "nodes")
+	}
+	if backends == 1 {
+		what = append(what, "1 backend")
+	} else if backends > 1 {
+		what = append(what, strconv.Itoa(backends)+" backends")
+	}
+	return tenant + ": " + strings.Join(what, ", ")
+}
+
+// commits are the new tips that a pass wants to push; a zero hash is no change.
+type commits struct {
+	main, base         git.Hash
+	mainTree, baseTree git.Hash
+	generation         int64
+}
+
+// compose makes the commits for what was decided.
+func (l *loop) compose(decisions []*decision) (commits, error) {
+	c := commits{mainTree: l.main.Tree, baseTree: l.base.tree, generation: l.base.generation + 1}
+	tip := l.main.Hash
+	for _, g := range groups(decisions, l.subject) {
+		tree, err := l.store.Edit(c.mainTree, g.edits)
+		if err != nil {
+			return c, err
+		}
+		if tree == c.mainTree {
+			continue
+		}
+		c.mainTree = tree
+		if tip, err = l.commitMain(g, tree, tip, c.generation); err != nil {
+			return c, err
+		}
+		c.main = tip
+	}
+	edits := map[string][]byte{}
+	for _, d := range decisions {
+		maps.Copy(edits, d.result.Base)
+		if d.integrated == nil {
+			continue
+		}
+		content, err := repo.EncodeIntegrated(*d.integrated)
+		if err != nil {
+			return c, err
+		}
+		edits[repo.IntegratedPath(d.tenant.name)] = content
+	}
+	tree, err := l.store.Edit(c.baseTree, edits)
+	if err != nil {
+		return c, err
+	}
+	if tree == c.baseTree && !l.base.commit.Hash.IsZero() {
+		return c, nil // nothing was decided
+	}
+	c.baseTree = tree
+	c.base, err = l.commitBase(decisions, tree, tip, c.generation)
+	return c, err
+}
+
+// subject says in the user's words what a document's change on main is.
+func (l *loop) subject(d *decision, path string) string {
+	var before, after repo.Object
+	if file, ok, err := l.store.File(l.main.Tree, path); err == nil && ok {
+		before, _ = repo.Decode(path, file)
+	}
+	if content := d.result.Main[path]; content != nil {
+		after, _ = repo.Decode(path, repo.NewFile(content))
+	}
+	return describe.Subject(d.tenant.name, path, before, after)
+}
+
+func (l *loop) committer() git.Ident {
+	return git.Ident{Name: committerName, Email: committerEmail, When: l.now()}
+}
+
+func (l *loop) trailers(ref, tenant string, generation int64) git.Trailers {
+	t := git.Trailers{
+		{Key: repo.TrailerRepository, Value: l.id},
+		{Key: repo.TrailerBranch, Value: strings.TrimPrefix(ref, repo.RefPrefix)},
+	}
+	if tenant != "" {
+		t = append(t, git.Trailer{Key: repo.TrailerTenant, Value: tenant})
+	}
+	return append(t, git.Trailer{Key: repo.TrailerGeneration, Value: strconv.FormatInt(generation, 10)})
+}
+
+func (l *loop) commitMain(g group, tree, parent git.Hash, generation int64) (git.Hash, error) {
+	trailers := l.trailers(l.mainRef(), g.decision.tenant.name, generation)
+	author := l.committer()
+	if tip := g.decision.tip; !tip.Hash.IsZero() {
+		author = authorOf(tip, g.decision.tenant.name, author)
+		trailers = append(trailers, git.Trailer{Key: repo.TrailerIntent, Value: tip.Hash.String()})
+	}
+	return l.store.NewCommit(git.CommitSpec{
+		Tree: tree, Parents: []git.Hash{parent}, Author: author, Committer: l.committer(),
+		Message: g.subject, Trailers: trailers, Signer: l.signer,
+	})
+}
+
+// authorOf is the author of an intent commit, as far as a commit can repeat it.
+func authorOf(tip git.Commit, tenant string, instead git.Ident) git.Ident {
+	author := tip.Author
+	if strings.ContainsAny(author.Name+author.Email, "<>\n\x00") || author.When.Unix() <= 0 {
+		return instead
+	}
+	author.Name = cmp.Or(author.Name, tenant)
+	return author
+}
+
+func (l *loop) commitBase(decisions []*decision, tree, main git.Hash, generation int64) (git.Hash, error) {
+	trailers := append(l.trailers(repo.BaseRef(l.mainRef()), "", generation), git.Trailer{Key: repo.TrailerMain, Value: main.String()})
+	var tenants []string
+	for _, d := range decisions {
+		if d.integrated != nil || len(d.result.Base) > 0 {
+			tenants = append(tenants, d.tenant.name)
+		}
+		if d.confirms {
+			trailers = append(trailers, git.Trailer{Key: repo.TrailerConfirms, Value: d.seen.intent.String()})
+		}
+	}
+	if !l.base.accepts.IsZero() {
+		trailers = append(trailers, git.Trailer{Key: repo.TrailerAccepts, Value: l.base.accepts.String()})
+	}
+	message := "base of " + strings.TrimPrefix(l.mainRef(), repo.RefPrefix)
+	if len(tenants) > 0 {
+		message += ": " + strings.Join(tenants, ", ")
+	}
+	var parents []git.Hash
+	if !l.base.tip.IsZero() {
+		parents = append(parents, l.base.tip)
+	}
+	return l.store.NewCommit(git.CommitSpec{
+		Tree: tree, Parents: parents, Author: l.committer(), Message: shorten(message, 200), Trailers: trailers, Signer: l.signer,
+	})
+}
+
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return text[:limit-3] + "..."
+}

@@ -1,0 +1,325 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+	http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+package describe
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+)
+
+// Change is one field, or one element of a list, that is not as it was.
+type Change struct {
+	// Field such as spec.ports[http].port or spec.ports[http]; empty for a whole
+	// document.
+	Field string
+	// Before and After are the values: scalars and lists of scalars as text,
+	// everything else as JSON, sealed data as nothing. Empty means absent.
+	Before, After string
+	// Text says it in words: "port http: 80 → 8080".
+	Text string
+}
+
+// Changes lists what is different between two versions of a document: its spec
+// first, labels and annotations last, each in order of fields. Either may be nil.
+func Changes(before, after repo.Object) []Change {
+	switch {
+	case before == nil && after == nil:
+		return nil
+	case before == nil:
+		return []Change{{Text: "created"}}
+	case after == nil:
+		return []Change{{Text: "deleted"}}
+	}
+	d := differ{before: flatten(before), after: flatten(after)}
+	d.elements()
+	for _, field := range d.fields() {
+		if !d.told(field) {
+			d.field(field)
+		}
+	}
+	slices.SortStableFunc(d.out, func(a, b Change) int { return strings.Compare(rank(a.Field), rank(b.Field)) })
+	return d.out
+}
+
+// rank puts what is served before what is written on it.
+func rank(field string) string {
+	if strings.HasPrefix(field, "metadata") {
+		return "1" + field
+	}
+	return "0" + field
+}
+
+// flat is a document without its nesting.
+type flat struct {
+	kind     string
+	leaves   map[string]any            // by field
+	elements map[string]map[string]any // of keyed lists, by field: spec.ports[http]
+}
+
+// flatten enters maps and keyed lists; other lists are leaves.
+func flatten(object repo.Object) flat {
+	out := flat{leaves: map[string]any{}, elements: map[string]map[string]any{}}
+	doc, err := repo.Document(object)
+	if err != nil { // no document of ours: it has nothing to tell
+		return out
+	}
+	out.kind, _ = doc["kind"].(string)
+	keys := mergeKeys(out.kind)
+	var walk func(schema, field string, v any)
+	walk = func(schema, field string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, value := range v {
+				walk(join(schema, key), label(field, key), value)
+			}
+			return
+		case []any:
+			if keyed := keys[schema]; keyed != nil {
+				for _, e := range v {
+					element, _ := e.(map[string]any)
+					at := field + "[" + elementKey(element, keyed) + "]"
+					out.elements[at] = element
+					walk(schema, at, element)
+				}
+				return
+			}
+		}
+		out.leaves[field] = v
+	}
+	walk("", "", doc)
+	return out
+}
+
+func elementKey(element map[string]any, keyed []string) string {
+	parts := make([]string, len(keyed))
+	for n, key := range keyed {
+		if value := element[key]; value != nil {
+			parts[n] = fmt.Sprint(value)
+		} else {
+			parts[n] = "default"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+func label(at, key string) string {
+	if strings.ContainsAny(key, "./") {
+		return at + "[" + key + "]"
+	}
+	return join(at, key)
+}
+
+func join(at, key string) string {
+	if at == "" {
+		return key
+	}
+	return at + "." + key
+}
+
+type differ struct {
+	before, after flat
+	whole         []string // elements that came, went or were told as one
+	out           []Change
+}
+
+func (d *differ) tell(c Change) { d.out = append(d.out, c) }
+
+func (d *differ) told(field string) bool {
+	return slices.ContainsFunc(d.whole, func(element string) bool { return strings.HasPrefix(field, element+".") })
+}
+
+func (d *differ) fields() []string {
+	all := maps.Clone(d.before.leaves)
+	maps.Copy(all, d.after.leaves)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// elements tells of elements that came and went, and of ports whose number or
+// protocol changed.
+func (d *differ) elements() {
+	renamed := map[string]bool{}
+	for _, at := range slices.Sorted(maps.Keys(d.after.elements)) {
+		now := d.after.elements[at]
+		was, had := d.before.elements[at]
+		switch {
+		case !had && !d.told(at):
+			d.whole = append(d.whole, at)
+			if old := d.renamedFrom(at, now, renamed); old != "" {
+				renamed[old] = true
+				d.tell(Change{Field: at, Before: old, After: at, Text: fmt.Sprintf("port %s renamed from %s to %s", port(now, nil), nameOf(old), nameOf(at))})
+				continue
+			}
+			d.tell(Change{Field: at, After: text(now), Text: noun(at, now) + " added"})
+		case had && isPort(now) && port(was, now) != port(now, was):
+			d.whole = append(d.whole, at)
+			d.tell(Change{Field: at, Before: port(was, now), After: port(now, was), Text: fmt.Sprintf("port %s: %s → %s", nameOf(at), port(was, now), port(now, was))})
+		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(d.before.elements)) {
+		was := d.before.elements[at]
+		if _, has := d.after.elements[at]; has || d.told(at) {
+			continue
+		}
+		d.whole = append(d.whole, at)
+		if !renamed[at] {
+			d.tell(Change{Field: at, Before: text(was), Text: noun(at, was) + " removed"})
+		}
+	}
+}
+
+// renamedFrom returns the port of the same number and protocol that went.
+func (d *differ) renamedFrom(at string, now map[string]any, taken map[string]bool) string {
+	list, _, _ := strings.Cut(at, "[")
+	for _, old := range slices.Sorted(maps.Keys(d.before.elements)) {
+		was := d.before.elements[old]
+		_, stays := d.after.elements[old]
+		if !stays && !taken[old] && strings.HasPrefix(old, list+"[") && isPort(now) && isPort(was) && port(now, was) == port(was, now) {
+			return old
+		}
+	}
+	return ""
+}
+
+func isPort(element map[string]any) bool { return element["port"] != nil }
+
+// port writes a port as 443 or 53/UDP, and as 443/TCP beside one of another
+// protocol.
+func port(element, beside map[string]any) string {
+	is := protocol(element["protocol"])
+	if is == "TCP" && (beside == nil || protocol(beside["protocol"]) == is) {
+		return fmt.Sprint(element["port"])
+	}
+	return fmt.Sprintf("%v/%s", element["port"], is)
+}
+
+func protocol(p any) string {
+	if s := fmt.Sprint(p); p != nil && s != "" {
+		return s
+	}
+	return "TCP"
+}
+
+func nameOf(at string) string {
+	return strings.TrimSuffix(at[strings.LastIndexByte(at, '[')+1:], "]")
+}
+
+func noun(at string, element map[string]any) string {
+	if isPort(element) {
+		return "port " + port(element, nil)
+	}
+	return short(at)
+}
+
+// field tells of one leaf.
+func (d *differ) field(field string) {
+	was, now := text(d.before.leaves[field]), text(d.after.leaves[field])
+	absent := implied(d.after.kind, field)
+	was, now = cmp.Or(was, absent), cmp.Or(now, absent)
+	if was == now {
+		return
+	}
+	c := Change{Field: field, Before: was, After: now}
+	name := short(field)
+	switch simple := plain(d.before.leaves[field]) && plain(d.after.leaves[field]); {
+	case field == "sealed":
+		c.Before, c.After, c.Text = "", "", "sealed again"
+	case now == "":
+		c.Text = name + " removed"
+	case !simple || len(was)+len(now) > maxSubject/2:
+		c.Text = name + " changed"
+	case was == "":
+		c.Text = name + " set to " + now
+	default:
+		c.Text = name + " " + was + " → " + now
+	}
+	d.tell(c)
+}
+
+// implied returns what a field means where it is absent.
+func implied(kind, field string) string {
+	return v1alpha1.Defaults(kind)[elementOf.ReplaceAllString(field, "")]
+}
+
+var elementOf = regexp.MustCompile(`\[[^]]*\]`)
+
+// short is how a field is called in a sentence.
+func short(field string) string {
+	for prefix, noun := range map[string]string{"metadata.labels": "label ", "metadata.annotations": "annotation "} {
+		if key, ok := strings.CutPrefix(field, prefix); ok {
+			return noun + strings.Trim(key, ".[]")
+		}
+	}
+	for _, prefix := range []string{"spec.source.kubernetes.resource.spec.", "spec.source.kubernetes.resource.", "spec.source.kubernetes.", "spec."} {
+		if rest, ok := strings.CutPrefix(field, prefix); ok {
+			return rest
+		}
+	}
+	return field
+}
+
+// plain reports whether a value can stand in a sentence.
+func plain(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return false
+	case []any:
+		return !slices.ContainsFunc(v, func(e any) bool { _, nested := e.(map[string]any); return nested })
+	}
+	return true
+}
+
+// text writes a value: scalars as they are, lists of them with commas, the rest
+// as JSON.
+func text(v any) string {
+	switch list, ok := v.([]any); {
+	case v == nil:
+		return ""
+	case ok && plain(v):
+		parts := make([]string, len(list))
+		for n, e := range list {
+			parts[n] = fmt.Sprint(e)
+		}
+		return strings.Join(parts, ", ")
+	case plain(v):
+		return fmt.Sprint(v)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(data)
+}
+
+// mergeKeys stands in for v1alpha1.MergeKeys.
+func mergeKeys(kind string) map[string][]string {
+	switch kind {
+	case v1alpha1.KindLoadBalancer:
+		return map[string][]string{"spec.ports": {"name"}, "spec.endpoints": {"name"}, "spec.endpoints.ports": {"name"}}
+	case v1alpha1.KindRoute:
+		return map[string][]string{"spec.endpoints": {"name"}, "spec.endpoints.ports": {"name"}}
+	case v1alpha1.KindBackend:
+		return map[string][]string{"spec.ports": {"name"}}
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package git
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+)
+
+// The two services of a Git server.
+const (
+	uploadPack  = "git-upload-pack"
+	receivePack = "git-receive-pack"
+)
+
+// transport carries requests to a Git server. HTTP is the only one so far; an
+// SSH transport would run the service and speak the same packets.
+type transport interface {
+	// advertise opens what a service says about itself.
+	advertise(ctx context.Context, service string) (io.ReadCloser, error)
+	// call sends one request to a service and opens its answer.
+	call(ctx context.Context, service string, version int, body []byte) (io.ReadCloser, error)
+	close()
+}
+
+type httpTransport struct {
+	base      string // without user information
+	auth      Auth
+	userAgent string
+	client    *http.Client
+}
+
+// newTransport chooses the transport by the scheme of the URL. Its errors
+// never repeat the URL as it was given, because that may hold a password.
+func newTransport(rawURL string, o Options) (transport, error) {
+	if !strings.Contains(rawURL, "://") && strings.Contains(rawURL, ":") { // git@host:path
+		return nil, errors.New("url: scheme ssh is not supported yet")
+	}
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil, u.Scheme == "":
+		return nil, errors.New("url: not a valid URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("url: scheme %s is not supported yet", u.Scheme)
+	case u.Host == "":
+		return nil, errors.New("url: host is missing")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("url: a query or fragment is not supported")
+	}
+	auth := o.Auth
+	if u.User != nil && auth == (Auth{}) {
+		auth.Username = u.User.Username()
+		auth.Password, _ = u.User.Password()
+	}
+	u.User = nil
+
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(o.CABundle) > 0 {
+		tlsConfig.RootCAs = x509.NewCertPool()
+		if !tlsConfig.RootCAs.AppendCertsFromPEM(o.CABundle) {
+			return nil, errors.New("caBundle: holds no certificate in PEM")
+		}
+	}
+	return &httpTransport{
+		base:      strings.TrimRight(u.String(), "/"),
+		auth:      auth,
+		userAgent: o.UserAgent,
+		client: &http.Client{
+			Transport: &http.Transport{
+				Proxy:               http.ProxyFromEnvironment,
+				TLSClientConfig:     tlsConfig,
+				ForceAttemptHTTP2:   true,
+				MaxIdleConnsPerHost: 16,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+func (t *httpTransport) advertise(ctx context.Context, service string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.base+"/info/refs?service="+service, nil)
+	if err != nil {
+		return nil, err
+	}
+	if service == uploadPack {
+		req.Header.Set("Git-Protocol", "version=2")
+	}
+	return t.do(req, "application/x-"+service+"-advertisement")
+}
+
+func (t *httpTransport) call(ctx context.Context, service string, version int, body []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.base+"/"+service, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-"+service+"-request")
+	if version == 2 {
+		req.Header.Set("Git-Protocol", "version=2")
+	}
+	return t.do(req, "application/x-"+service+"-result")
+}
+
+func (t *httpTransport) close() { t.client.CloseIdleConnections() }
+
+func (t *httpTransport) do(req *http.Request, accept string) (io.ReadCloser, error) {
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", t.userAgent)
+	switch {
+	case t.auth.Bearer != "":
+		req.Header.Set("Authorization", "Bearer "+t.auth.Bearer)
+	case t.auth.Username != "" || t.auth.Password != "":
+		req.SetBasicAuth(t.auth.Username, t.auth.Password)
+	}
+	var sent atomic.Bool
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		WroteHeaders: func() { sent.Store(true) },
+	}))
+	resp, err := t.client.Do(req)
+	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // the wrapping repeats the URL
+		}
+		return nil, &callError{kind: ErrUnavailable, cause: err, sent: sent.Load()}
+	}
+	body := &drained{resp.Body}
+	if err := statusError(resp, accept); err != nil {
+		body.Close()
+		return nil, err
+	}
+	return body, nil
+}
+
+// statusError maps a status that is not "OK" and a content that is not Git's.
+func statusError(resp *http.Response, accept string) error {
+	if resp.StatusCode == http.StatusOK {
+		if got := resp.Header.Get("Content-Type"); got != accept {
+			return fmt.Errorf("%w: content type %q instead of %q", ErrProtocol, printable(got, 80), accept)
+		}
+		return nil
+	}
+	e := &callError{kind: ErrUnavailable, cause: fmt.Errorf("HTTP status %s", printable(resp.Status, 80))}
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		e.kind = ErrUnauthorized
+	case code == http.StatusNotFound || code == http.StatusGone:
+		e.kind = ErrNotFound
+	case code >= 300 && code < 400:
+		e.kind = ErrNotFound
+		e.cause = fmt.Errorf("moved to %q", redacted(resp.Header.Get("Location")))
+	case code >= 500:
+		e.sent = true // a proxy may have given up on a server that did not
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+		words, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		if text := printable(string(words), 200); text != "" {
+			e.cause = fmt.Errorf("%w: %q", e.cause, text)
+		}
+	}
+	return e
+}
+
+// redacted is a URL without its user information and query.
+func redacted(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "?"
+	}
+	u.User, u.RawQuery = nil, ""
+	return printable(u.String(), 200)
+}
+
+// drained reads what is left of a body before closing it, within reason, so
+// that the connection can serve the next request.
+type drained struct{ io.ReadCloser }
+
+func (d *drained) Close() error {
+	_, _ = io.CopyN(io.Discard, d.ReadCloser, 64<<10)
+	return d.ReadCloser.Close()
+}

@@ -1,0 +1,81 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"sync"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// inbox collects what happened while its loop is busy. Many changes of one
+// object are one.
+type inbox struct {
+	wake chan struct{}
+
+	mu   sync.Mutex
+	work work
+}
+
+// work is what a turn of the loop has to look at.
+type work struct {
+	// news: look at the repository and at the tenants.
+	news bool
+	// objects that changed in the hub, by their path in the repository.
+	objects map[string]touched
+}
+
+// touched is an object that changed.
+type touched struct {
+	key  client.ObjectKey
+	heal bool // more than its status
+}
+
+func newInbox() *inbox {
+	return &inbox{wake: make(chan struct{}, 1), work: work{objects: map[string]touched{}}}
+}
+
+// wakeUp says that there may be news.
+func (b *inbox) wakeUp() {
+	b.mu.Lock()
+	b.work.news = true
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *inbox) changed(path string, key client.ObjectKey, heal bool) {
+	b.mu.Lock()
+	b.work.objects[path] = touched{key: key, heal: heal || b.work.objects[path].heal}
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the inbox.
+func (b *inbox) take() work {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.work
+	b.work = work{objects: map[string]touched{}}
+	return w
+}

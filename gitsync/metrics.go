@@ -1,0 +1,47 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+var (
+	passes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubelb_manager_gitsync_passes_total",
+		Help: "Looks at the repository, by result.",
+	}, []string{"gitsource", "result"})
+	passSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "kubelb_manager_gitsync_pass_duration_seconds",
+		Help:    "Time from looking at the refs until main is pushed.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
+	}, []string{"gitsource"})
+	pushes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubelb_manager_gitsync_pushes_total",
+		Help: "Pushes, by branch (main or status) and result.",
+	}, []string{"gitsource", "branch", "result"})
+	applies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubelb_manager_gitsync_objects_total",
+		Help: "Objects applied, pruned or put back, by result.",
+	}, []string{"gitsource", "action", "result"})
+)
+
+func init() {
+	metrics.Registry.MustRegister(passes, passSeconds, pushes, applies)
+}

@@ -1,0 +1,303 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/report"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// reportEvery is the least time between two pushes of a tenant's ordinary
+	// news. Addresses and removals do not wait.
+	reportEvery = 2 * time.Second
+	// answerSoon is how long other news waits for the address of a load balancer
+	// that was applied just now, and answerAtMost how long in all.
+	answerSoon   = 60 * time.Millisecond
+	answerAtMost = 250 * time.Millisecond
+	// anewEvery is after how many commits a status branch starts anew.
+	anewEvery = 100
+)
+
+// markDirty notes objects whose files on status branches may have to change.
+func (l *loop) markDirty(objects map[string]touched) {
+	for path, object := range objects {
+		if t := l.tenants[tenantOf(path)]; t != nil {
+			t.status.dirty[path] = object.key
+		}
+	}
+}
+
+// adoptStatus takes over what the server has as a tenant's status branch.
+func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
+	s := &t.status
+	if s.known && s.tip == tip {
+		return
+	}
+	generation := s.generation
+	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed}
+	if tip.IsZero() {
+		return
+	}
+	commit, err := l.store.Commit(tip)
+	if err != nil {
+		return // not ours: written over
+	}
+	if s.ours = l.trusts(commit) && commit.Trailers.Get(repo.TrailerTenant) == t.name; s.ours {
+		s.tree, s.generation = commit.Tree, max(generation, trailerNumber(commit, repo.TrailerGeneration))
+	}
+}
+
+// news is what is to be pushed of one tenant.
+type news struct {
+	tenant  *tenant
+	edits   map[string][]byte
+	urgency report.Urgency
+	commit  git.Hash
+	tree    git.Hash
+}
+
+// report pushes what tenants have to know and is due, all in one push.
+func (l *loop) report(ctx context.Context) {
+	if l.id == "" || l.remote == nil || l.failed != nil && !l.failed.stop {
+		return // the next look at the repository brings it up again
+	}
+	var due []*news
+	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
+		t := l.tenants[name]
+		t.status.due = time.Time{}
+		if !t.restored || t.state == nil || !t.status.known || !t.seen.known {
+			continue
+		}
+		n, err := l.gather(ctx, t)
+		if err != nil {
+			l.trouble(err, "cannot report", name)
+			continue
+		}
+		if n == nil {
+			continue
+		}
+		if at := l.dueAt(t, n.urgency); at.After(l.now()) {
+			t.status.due = at
+			continue
+		}
+		due = append(due, n)
+	}
+	if len(due) == 0 {
+		return
+	}
+	if err := l.pushStatus(ctx, due); err != nil && ctx.Err() == nil {
+		l.finishLook(ctx, err)
+	}
+}
+
+// gather renders the files of a tenant's dirty objects. It returns nil when the
+// branch has all of them.
+func (l *loop) gather(ctx context.Context, t *tenant) (*news, error) {
+	s := &t.status
+	if !s.full {
+		if err := l.markAll(ctx, t); err != nil {
+			return nil, err
+		}
+		s.full = true
+	}
+	n := &news{tenant: t, edits: map[string][]byte{}}
+	for path, key := range s.dirty {
+		content, err := l.render(ctx, path, key)
+		if err != nil {
+			return nil, err
+		}
+		old, _, err := l.store.File(s.tree, path)
+		if err != nil {
+			return nil, err
+		}
+		if urgency := report.UrgencyOf(path, old.Data, content); urgency != report.None {
+			n.edits[path] = content
+			n.urgency = max(n.urgency, urgency)
+			continue
+		}
+		delete(s.dirty, path)
+	}
+	if len(n.edits) == 0 {
+		s.since = time.Time{}
+		return nil, nil
+	}
+	if s.since.IsZero() {
+		s.since = l.now()
+	}
+	return n, nil
+}
+
+// markAll makes everything dirty that the tenant has, or that its branch says
+// it has.
+func (l *loop) markAll(ctx context.Context, t *tenant) error {
+	namespace := v1alpha1.TenantNamespace(t.name)
+	for _, list := range []client.ObjectList{
+		&v1alpha1.LoadBalancerList{}, &v1alpha1.RouteList{}, &v1alpha1.SyncSecretList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{},
+	} {
+		if err := l.client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return err
+		}
+		for _, object := range objectsOf(list) {
+			if path, err := repo.PathOf(object); err == nil {
+				t.status.dirty[path] = client.ObjectKeyFromObject(object)
+			}
+		}
+	}
+	files, err := l.store.Files(t.status.tree, "")
+	if err != nil {
+		return err
+	}
+	for path := range files {
+		if _, ok := t.status.dirty[path]; ok {
+			continue
+		}
+		key := client.ObjectKey{Namespace: namespace}
+		if p, err := repo.ParsePath(path); err == nil && p.Tenant == t.name {
+			key.Name = p.ObjectName()
+		}
+		t.status.dirty[path] = key
+	}
+	state := repo.Path{Tenant: t.name, Kind: v1alpha1.KindTenantState}
+	t.status.dirty[state.String()] = client.ObjectKeyFromObject(t.state)
+	return nil
+}
+
+// render returns the file of an object, nil where there is no such object.
+func (l *loop) render(ctx context.Context, path string, key client.ObjectKey) ([]byte, error) {
+	p, err := repo.ParsePath(path)
+	if err != nil {
+		return nil, nil
+	}
+	object := ofKind(p.Kind)
+	if err := l.client.Get(ctx, key, object); err != nil {
+		if apierrors.IsNotFound(err) || key.Name == "" {
+			return nil, nil
+		}
+		return nil, err
+	}
+	at, content, err := report.File(object)
+	if err != nil || at != path {
+		return nil, nil
+	}
+	return content, nil
+}
+
+// dueAt says when news may be pushed.
+func (l *loop) dueAt(t *tenant, urgency report.Urgency) time.Time {
+	s := &t.status
+	at := s.since
+	if urgency == report.Later {
+		at = s.pushed.Add(reportEvery)
+	}
+	if soon := t.applied.recently.Add(answerSoon); urgency != report.Now && soon.After(at) {
+		at = soon
+		if limit := s.since.Add(answerAtMost); at.After(limit) && urgency == report.Decided {
+			at = limit
+		}
+	}
+	if s.tip.IsZero() {
+		at = s.since // a CCM waits for the first answer
+	}
+	if allowed := l.mayPush(); allowed.After(at) {
+		at = allowed
+	}
+	return at
+}
+
+// reportDue is when the next news is due; zero if there is none.
+func (l *loop) reportDue(time.Time) (next time.Time) {
+	if l.failed != nil {
+		return next
+	}
+	for _, t := range l.tenants {
+		if at := t.status.due; !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// pushStatus makes one commit per tenant and pushes them together; each ref
+// counts for itself.
+func (l *loop) pushStatus(ctx context.Context, due []*news) error {
+	var updates []git.RefUpdate
+	for _, n := range due {
+		if err := l.commitStatus(n); err != nil {
+			return err
+		}
+		updates = append(updates, git.RefUpdate{Name: repo.StatusRef(n.tenant.name), Old: n.tenant.status.tip, New: n.commit})
+	}
+	results, err := l.remote.Push(ctx, l.store, updates, false)
+	if len(results) != len(due) {
+		pushes.WithLabelValues(l.key.String(), "status", "failed").Inc()
+		return err
+	}
+	now := l.now()
+	l.pushed, l.worked = now, now
+	for i, n := range due {
+		s := &n.tenant.status
+		if results[i].Err != nil {
+			pushes.WithLabelValues(l.key.String(), "status", "failed").Inc()
+			s.known = false // look what the branch is now
+			continue
+		}
+		pushes.WithLabelValues(l.key.String(), "status", "done").Inc()
+		l.refs[repo.StatusRef(n.tenant.name)] = n.commit
+		s.tip, s.tree, s.ours, s.pushed, s.since = n.commit, n.tree, true, now, time.Time{}
+		s.generation++
+		for path := range n.edits {
+			delete(s.dirty, path)
+		}
+		l.log.Info("stage", "stage", "reported", "tenant", n.tenant.name, "commit", n.commit.String(), "paths", slices.Sorted(maps.Keys(n.edits)))
+	}
+	if errors.Is(err, git.ErrUnknownOutcome) || errors.Is(err, git.ErrRejected) {
+		return err
+	}
+	return nil
+}
+
+// commitStatus makes the next commit of a tenant's status branch. On a tip that
+// the hub did not write nothing is built but the commit's parent.
+func (l *loop) commitStatus(n *news) (err error) {
+	s := &n.tenant.status
+	if n.tree, err = l.store.Edit(s.tree, n.edits); err != nil {
+		return err
+	}
+	generation := s.generation + 1
+	var parents []git.Hash
+	if !s.tip.IsZero() && generation%anewEvery != 0 {
+		parents = []git.Hash{s.tip}
+	}
+	ref := repo.StatusRef(n.tenant.name)
+	n.commit, err = l.store.NewCommit(git.CommitSpec{
+		Tree: n.tree, Parents: parents, Author: l.committer(), Message: "status of " + n.tenant.name,
+		Trailers: l.trailers(ref, n.tenant.name, generation), Signer: l.signer,
+	})
+	return err
+}

@@ -1,0 +1,317 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+)
+
+// base is the third tree of every merge.
+type base struct {
+	tip git.Hash // of the branch
+	// main is the commit of main for which commit was found.
+	main git.Hash
+	// commit is the newest one of the branch whose main commit main reaches; zero
+	// where there is none yet.
+	commit git.Commit
+	tree   git.Hash
+	// generation of the branch's tip.
+	generation int64
+	// accepts is set while a rewritten main is being accepted.
+	accepts git.Hash
+}
+
+// look lists the refs and fetches what changed, in one request each, and works
+// out where main and base are.
+func (l *loop) look(ctx context.Context) error {
+	mainRef := l.mainRef()
+	baseRef := repo.BaseRef(mainRef)
+	refs, err := l.remote.ListRefs(ctx, mainRef, baseRef, repo.IntentRef(""), repo.StatusRef(""), repo.ReviewRef(""))
+	if err != nil {
+		return err
+	}
+	if refs[mainRef].IsZero() {
+		return &failure{
+			reason: v1alpha1.ReasonBranchNotFound, stalled: true, stop: l.main.Hash.IsZero(),
+			message: fmt.Sprintf("the repository %s has no branch %s: make it with `kubelbctl init`; the hub never does", redact(l.source.Spec.URL), l.source.Spec.Branch),
+		}
+	}
+	follow := []string{mainRef, baseRef}
+	for name := range l.tenants {
+		follow = append(follow, repo.IntentRef(name), repo.StatusRef(name))
+	}
+	var wants []git.Want
+	for _, ref := range follow {
+		if tip := refs[ref]; !tip.IsZero() {
+			wants = append(wants, git.Want{Tip: tip, Have: l.refs[ref]})
+		}
+	}
+	if err := l.remote.Fetch(ctx, l.store, wants...); err != nil {
+		return err
+	}
+	news := refs[mainRef] != l.refs[mainRef]
+	for _, ref := range follow {
+		l.refs[ref] = refs[ref]
+	}
+	for name, t := range l.tenants {
+		l.adoptStatus(t, refs[repo.StatusRef(name)])
+	}
+	if news || l.main.Hash.IsZero() {
+		if err := l.readMain(refs[mainRef]); err != nil {
+			return err
+		}
+	}
+	return l.readBase(ctx, refs[baseRef])
+}
+
+// readMain takes over a new tip of main.
+func (l *loop) readMain(tip git.Hash) error {
+	commit, err := l.store.Commit(tip)
+	if err != nil {
+		return err
+	}
+	config, err := l.readConfig(commit.Tree)
+	if err != nil {
+		return err
+	}
+	dirs, err := l.tenantDirs(commit.Tree)
+	if err != nil {
+		return err
+	}
+	if err := l.history.advance(l.store, l.main.Hash, tip, l.signer.PublicKey()); err != nil {
+		return err
+	}
+	if l.main.Hash != tip {
+		l.log.V(1).Info("stage", "stage", "fetched", "commit", tip.String(), "branch", l.mainRef())
+	}
+	l.id, l.main, l.mainDir = config.RepositoryID, commit, dirs
+	return nil
+}
+
+// readConfig reads kubelb.yaml.
+func (l *loop) readConfig(tree git.Hash) (repo.Config, error) {
+	invalid := func(message string) error {
+		return &failure{
+			reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, stop: true,
+			message: fmt.Sprintf("%s on branch %s %s: run `kubelbctl init`, or restore the file", repo.ConfigPath, l.source.Spec.Branch, message),
+		}
+	}
+	file, ok, err := l.store.File(tree, repo.ConfigPath)
+	switch {
+	case err != nil:
+		return repo.Config{}, err
+	case !ok || file.Mode != repo.Regular || file.Data == nil:
+		return repo.Config{}, invalid("is missing")
+	}
+	config, err := repo.DecodeConfig(file.Data)
+	switch {
+	case err != nil:
+		return config, invalid("cannot be read (" + err.Error() + ")")
+	case config.RepositoryID == "":
+		return config, invalid("has no repositoryID")
+	case config.Layout > repo.LayoutVersion:
+		return config, invalid(fmt.Sprintf("has layout %d, which this hub does not know", config.Layout))
+	case config.RepositoryID != cmp.Or(l.id, l.source.Status.RepositoryID, config.RepositoryID):
+		return config, &failure{
+			reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, stop: true,
+			message: fmt.Sprintf("this is the repository %.60q, so far it was %q: restore %s; to follow another repository, make a GitSource of its own for it",
+				config.RepositoryID, cmp.Or(l.id, l.source.Status.RepositoryID), repo.ConfigPath),
+		}
+	}
+	return config, nil
+}
+
+// tenantDirs returns the folders in tenants/.
+func (l *loop) tenantDirs(tree git.Hash) (map[string]git.Hash, error) {
+	entries, err := l.store.List(tree, repo.TenantsDir)
+	if err != nil {
+		return nil, err
+	}
+	dirs := map[string]git.Hash{}
+	for name, e := range entries {
+		if e.Dir {
+			dirs[name] = e.Hash
+		}
+	}
+	return dirs, nil
+}
+
+// readBase finds the base for the present main: the newest first-parent commit
+// of its branch whose main commit is reachable from main. That settles pushes
+// of unknown outcome and a hub that was killed between two pushes.
+func (l *loop) readBase(ctx context.Context, tip git.Hash) error {
+	if l.base.tip == tip && l.base.main == l.main.Hash && l.baseDir != nil {
+		return nil
+	}
+	found := base{tip: tip, main: l.main.Hash}
+	var err error
+	if tip.IsZero() {
+		if len(l.mainDir) > 0 && !l.accepted() {
+			return l.rewritten("the branch " + repo.BaseRef(l.mainRef()) + " is missing")
+		}
+	} else {
+		var newest git.Commit
+		if newest, err = l.store.Commit(tip); err != nil {
+			return err
+		}
+		found.generation = trailerNumber(newest, repo.TrailerGeneration)
+		found.commit, err = l.findBase(ctx, tip)
+		if err != nil {
+			return err
+		}
+		if found.commit.Hash.IsZero() && !l.accepted() {
+			return l.rewritten("its history no longer has any commit that the hub integrated")
+		}
+		found.tree = found.commit.Tree
+	}
+	if found.commit.Hash.IsZero() && l.accepted() {
+		found.accepts = l.main.Hash
+		if found.tree, err = l.onlyIntegrated(tip); err != nil {
+			return err
+		}
+	}
+	if l.baseDir, err = l.tenantDirs(found.tree); err != nil {
+		l.baseDir = nil
+		return err
+	}
+	l.base = found
+	return nil
+}
+
+// accepted reports whether the present main was accepted after a rewrite.
+func (l *loop) accepted() bool {
+	return l.source.Annotations[v1alpha1.AnnotationAcceptRewrite] == l.main.Hash.String()
+}
+
+func (l *loop) rewritten(what string) error {
+	return &failure{
+		reason: v1alpha1.ReasonMainRewritten, stalled: true, stop: true,
+		message: fmt.Sprintf("the history of %s was rewritten: %s. Nothing is integrated or applied. To go on with main as it is, annotate this GitSource with %s=%s",
+			l.mainRef(), what, v1alpha1.AnnotationAcceptRewrite, l.main.Hash),
+	}
+}
+
+// onlyIntegrated returns a tree without documents that still knows which
+// intents were integrated, so that no generation goes backwards.
+func (l *loop) onlyIntegrated(tip git.Hash) (git.Hash, error) {
+	edits := map[string][]byte{}
+	if !tip.IsZero() {
+		commit, err := l.store.Commit(tip)
+		if err != nil {
+			return git.Hash{}, err
+		}
+		files, err := l.store.Files(commit.Tree, repo.IntegratedDir)
+		if err != nil {
+			return git.Hash{}, err
+		}
+		for path, file := range files {
+			if file.Data != nil {
+				edits[path] = file.Data
+			}
+		}
+	}
+	return l.store.Edit(git.Hash{}, edits)
+}
+
+// How much history is loaded to find something in it. The depths grow because
+// each load starts at the tip.
+var depths = []int{0, 50, 1000, 20_000}
+
+// findBase walks the branch of bases. The zero Commit means that none fits.
+func (l *loop) findBase(ctx context.Context, tip git.Hash) (git.Commit, error) {
+	for _, depth := range depths {
+		if depth > 0 {
+			for _, h := range []git.Hash{l.main.Hash, tip} {
+				if err := l.remote.Deepen(ctx, l.store, h, depth); err != nil {
+					return git.Commit{}, err
+				}
+			}
+		}
+		found, sure, err := l.searchBase(tip)
+		if err != nil || sure || !found.Hash.IsZero() {
+			return found, err
+		}
+	}
+	return git.Commit{}, nil
+}
+
+// searchBase looks through what is in the store. sure is false when more
+// history might give another answer.
+func (l *loop) searchBase(tip git.Hash) (found git.Commit, sure bool, err error) {
+	sure = true
+	for c, err := range l.store.FirstParents(tip) {
+		if errors.Is(err, git.ErrMissing) {
+			return git.Commit{}, false, nil
+		}
+		if err != nil {
+			return git.Commit{}, false, err
+		}
+		target, err := git.ParseHash(c.Trailers.Get(repo.TrailerMain))
+		if err != nil || !l.trusts(c) {
+			continue
+		}
+		reaches, err := l.store.Reaches(l.main.Hash, target)
+		switch {
+		case reaches:
+			return c, sure, nil
+		case errors.Is(err, git.ErrMissing):
+			sure = false
+		case err != nil:
+			return git.Commit{}, false, err
+		}
+	}
+	return git.Commit{}, sure, nil
+}
+
+// trusts reports whether the hub signed a commit.
+func (l *loop) trusts(c git.Commit) bool {
+	_, err := c.Verify(l.signer.PublicKey())
+	return err == nil
+}
+
+// findStrays lists folders on main that no tenant of ours claims.
+func (l *loop) findStrays() {
+	l.strays = nil
+	for _, name := range slices.Sorted(maps.Keys(l.mainDir)) {
+		if l.tenants[name] != nil {
+			continue
+		}
+		l.strays = append(l.strays, v1alpha1.Problem{
+			Path: repo.TenantDir(name), Object: v1alpha1.KindTenant + " " + name, Reason: v1alpha1.ReasonTenantMissing,
+			Message: "no Tenant of that name belongs to this GitSource; nothing in the folder is applied",
+			Remedy:  "create the Tenant, or remove the folder",
+		})
+	}
+}
+
+func trailerNumber(c git.Commit, key string) int64 {
+	n, err := strconv.ParseInt(c.Trailers.Get(key), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}

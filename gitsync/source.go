@@ -1,0 +1,170 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const defaultInterval = 10 * time.Second
+
+// load reads the GitSource, its credentials and its tenants. exists is false
+// when the source is gone; its loop is about to be stopped then.
+func (l *loop) load(ctx context.Context) (exists bool, err error) {
+	var source v1alpha1.GitSource
+	if err := l.client.Get(ctx, l.key, &source); err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return l.source != nil, fmt.Errorf("get GitSource: %w", err)
+	}
+	l.source = &source
+	if err := l.loadTenants(ctx); err != nil {
+		return true, err
+	}
+	return true, l.connect(ctx)
+}
+
+// connect makes a new Remote when the URL or the credentials changed.
+func (l *loop) connect(ctx context.Context) error {
+	spec := &l.source.Spec
+	if l.connected == l.source.Generation && l.failed == nil && l.now().Before(l.connectAt) {
+		return nil
+	}
+	options := git.Options{Timeout: git.DefaultTimeout}
+	if spec.Timeout != nil && spec.Timeout.Duration > 0 {
+		options.Timeout = spec.Timeout.Duration
+	}
+	if spec.SecretRef != nil {
+		var secret corev1.Secret
+		key := referenceKey(*spec.SecretRef, l.key.Namespace)
+		if err := l.live.Get(ctx, key, &secret); err != nil {
+			if apierrors.IsNotFound(err) {
+				return &failure{
+					reason: v1alpha1.ReasonAuthFailed, stalled: true,
+					message: fmt.Sprintf("the Secret %s of spec.secretRef does not exist: create it with username and password, or bearerToken", key),
+				}
+			}
+			return fmt.Errorf("get the secret of spec.secretRef: %w", err)
+		}
+		options.Auth = git.Auth{
+			Username: string(secret.Data["username"]), Password: string(secret.Data["password"]), Bearer: string(secret.Data["bearerToken"]),
+		}
+		options.CABundle = secret.Data["ca.crt"]
+	}
+	made := fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", spec.URL, options)))
+	l.connected, l.connectAt = l.source.Generation, l.now().Add(l.interval())
+	if made == l.credentials {
+		return nil
+	}
+	remote, err := git.NewRemote(spec.URL, options)
+	if err != nil {
+		return &failure{reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, message: fmt.Sprintf("spec.url cannot be used: %v", err)}
+	}
+	l.close()
+	l.remote, l.credentials = remote, made
+	return nil
+}
+
+// interval is how often the repository is looked at without news.
+func (l *loop) interval() time.Duration {
+	return cmp.Or(max(l.source.Spec.Interval.Duration, 0), defaultInterval)
+}
+
+// mainRef is the branch that is the truth.
+func (l *loop) mainRef() string {
+	if branch := l.source.Spec.Branch; branch != "" {
+		return repo.RefPrefix + branch
+	}
+	return repo.Main
+}
+
+// loadTenants brings the set of tenants up to date.
+func (l *loop) loadTenants(ctx context.Context) error {
+	var tenants v1alpha1.TenantList
+	if err := l.client.List(ctx, &tenants); err != nil {
+		return fmt.Errorf("list Tenants: %w", err)
+	}
+	var sources v1alpha1.GitSourceList
+	if err := l.client.List(ctx, &sources); err != nil {
+		return fmt.Errorf("list GitSources: %w", err)
+	}
+	mine := map[string]bool{}
+	for i := range tenants.Items {
+		object := &tenants.Items[i]
+		if !repo.ValidTenant(object.Name) || !object.DeletionTimestamp.IsZero() || !l.owns(object, len(sources.Items)) {
+			continue
+		}
+		mine[object.Name] = true
+		t := l.tenants[object.Name]
+		if t == nil {
+			t = newTenant(object.Name)
+			l.tenants[object.Name] = t
+		}
+		t.object, t.untold = object, true
+		if err := l.loadState(ctx, t); err != nil {
+			return err
+		}
+	}
+	for name := range l.tenants {
+		if !mine[name] {
+			delete(l.tenants, name)
+		}
+	}
+	return nil
+}
+
+// owns reports whether a tenant meets the hub in this source's repository.
+func (l *loop) owns(t *v1alpha1.Tenant, sources int) bool {
+	ref := t.Spec.Git.SourceRef
+	if ref == nil {
+		return sources == 1
+	}
+	return referenceKey(*ref, l.options.Namespace) == l.key
+}
+
+// loadState reads the tenant's TenantState, which shows that its namespace
+// exists.
+func (l *loop) loadState(ctx context.Context, t *tenant) error {
+	var state v1alpha1.TenantState
+	key := client.ObjectKey{Namespace: v1alpha1.TenantNamespace(t.name), Name: v1alpha1.DefaultName}
+	err := l.client.Get(ctx, key, &state)
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && !state.DeletionTimestamp.IsZero():
+		t.state, t.told, t.restored = nil, nil, false
+		return nil
+	case err != nil:
+		return fmt.Errorf("get TenantState of %s: %w", t.name, err)
+	}
+	if t.state == nil || t.state.UID != state.UID {
+		t.told, t.restored, t.applied.known = nil, false, false // the namespace was made anew
+	}
+	t.state = &state
+	return nil
+}

@@ -1,0 +1,308 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/plan"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// warn tells, before anything is applied, of documents whose source is gone, so
+// that they are not programmed.
+func (l *loop) warn(ctx context.Context) {
+	for _, t := range l.tenants {
+		if t.state != nil && t.seen.known && !slices.Equal(t.outcome.SourceGone, t.state.Status.SourceGone) {
+			l.writeState(ctx, t)
+		}
+	}
+}
+
+// announce writes what changed of the statuses that gitsync owns.
+func (l *loop) announce(ctx context.Context) {
+	for _, t := range l.tenants {
+		if t.state == nil || !t.seen.known || !t.untold || ctx.Err() != nil {
+			continue
+		}
+		t.untold = false
+		l.writeState(ctx, t)
+		l.writeTenant(ctx, t)
+		l.writeObjects(ctx, t)
+	}
+}
+
+// writeState writes the TenantState's status, all but the reservations.
+func (l *loop) writeState(ctx context.Context, t *tenant) {
+	before := &t.state.Status
+	if t.told != nil {
+		before = t.told
+	}
+	status := l.stateOf(ctx, t, before.Conditions)
+	if sameState(before, &status) {
+		return
+	}
+	now := metav1.NewTime(l.now().Truncate(1e9))
+	status.LastUpdated = now
+	err := l.applyStatus(ctx, &v1alpha1.TenantState{
+		ObjectMeta: metav1.ObjectMeta{Namespace: t.state.Namespace, Name: t.state.Name}, Status: status,
+	}, v1alpha1.KindTenantState, fieldManager)
+	switch {
+	case apierrors.IsNotFound(err): // its namespace went; the next look sees it
+	case err != nil:
+		t.untold = true
+		l.trouble(err, "cannot write the status of a TenantState", t.name)
+	default:
+		t.told = &status
+	}
+}
+
+// stateOf is what a tenant is told of itself.
+func (l *loop) stateOf(ctx context.Context, t *tenant, conditions []metav1.Condition) v1alpha1.TenantStateStatus {
+	problems := t.problems()
+	status := v1alpha1.TenantStateStatus{
+		Version: l.options.Version, RepositoryID: l.id, AppliedRevision: t.applied.revision,
+		ProblemCount: int32(len(problems)), Problems: first(problems),
+		HeldCount: int32(len(t.outcome.Held)), Held: first(t.outcome.Held),
+		PendingCount: int32(len(t.outcome.Pending)), Pending: first(t.outcome.Pending),
+		SourceGone:   slices.Clone(t.outcome.SourceGone),
+		LoadBalancer: v1alpha1.LoadBalancerState{Disable: t.object.Spec.LoadBalancer.Disable || l.disabled(ctx)},
+	}
+	if t.decided.Commit != "" {
+		status.ObservedIntent = new(t.decided)
+	}
+	now := metav1.NewTime(l.now().Truncate(1e9))
+	kept := slices.DeleteFunc(slices.Clone(conditions), func(c metav1.Condition) bool {
+		return !slices.Contains([]string{"Ready", "Stalled", "Reconciling", v1alpha1.ConditionRestored}, c.Type)
+	})
+	status.Conditions = setConditions(kept, t.trouble(), "integrated and applied", t.state.Generation, now)
+	apimeta.SetStatusCondition(&status.Conditions, t.restoredCondition(now))
+	return status
+}
+
+// trouble is what keeps the tenant's changes from being followed, if anything.
+func (t *tenant) trouble() *failure {
+	if t.refused != nil {
+		return &failure{reason: t.refused.Reason, message: t.refused.Message + ": " + t.refused.Remedy, stalled: true}
+	}
+	for _, p := range t.problems() {
+		if p.Reason == v1alpha1.ReasonApplyGuarded {
+			return &failure{reason: p.Reason, message: p.Message + ": " + p.Remedy, stalled: true}
+		}
+	}
+	if t.suspended() {
+		return &failure{reason: v1alpha1.ReasonSuspended, message: "the Tenant is suspended: nothing is applied", stalled: true}
+	}
+	return nil
+}
+
+// disabled reports whether load balancers are refused for all tenants.
+func (l *loop) disabled(ctx context.Context) bool {
+	var config v1alpha1.Config
+	err := l.client.Get(ctx, client.ObjectKey{Namespace: l.options.Namespace, Name: v1alpha1.DefaultName}, &config)
+	return err == nil && config.Spec.LoadBalancer.Disable
+}
+
+func first[T any](all []T) []T { return slices.Clone(all[:min(len(all), v1alpha1.MaxListed)]) }
+
+// sameState compares what gitsync owns of a TenantState's status.
+func sameState(a, b *v1alpha1.TenantStateStatus) bool {
+	a, b = a.DeepCopy(), b.DeepCopy()
+	for _, s := range []*v1alpha1.TenantStateStatus{a, b} {
+		s.LastUpdated, s.Reservations, s.Recipients, s.DisabledFeatures = metav1.Time{}, nil, nil, nil
+		slices.SortFunc(s.Conditions, func(x, y metav1.Condition) int { return cmp.Compare(x.Type, y.Type) })
+	}
+	return equality.Semantic.DeepEqual(a, b)
+}
+
+// writeTenant writes Tenant.status.git.
+func (l *loop) writeTenant(ctx context.Context, t *tenant) {
+	before := t.object.Status.Git
+	if t.toldGit != nil {
+		before = t.toldGit
+	}
+	problems := t.problems()
+	now := &v1alpha1.TenantGitStatus{
+		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
+		ProblemCount: int32(len(problems)), Problems: first(problems),
+	}
+	if before != nil && equality.Semantic.DeepEqual(before, now) {
+		return
+	}
+	err := l.applyStatus(ctx, &v1alpha1.Tenant{
+		ObjectMeta: metav1.ObjectMeta{Name: t.name}, Status: v1alpha1.TenantStatus{Git: now},
+	}, v1alpha1.KindTenant, fieldManager)
+	if client.IgnoreNotFound(err) != nil {
+		t.untold = true
+		l.trouble(err, "cannot write the status of a Tenant", t.name)
+		return
+	}
+	t.toldGit = now
+}
+
+// writeObjects writes status.git of the objects of which it may have changed.
+func (l *loop) writeObjects(ctx context.Context, t *tenant) {
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(workers)
+	done := []string{}
+	for path, revision := range t.regit {
+		ref, err := plan.RefOf(t.name, path)
+		if err != nil {
+			done = append(done, path)
+			continue
+		}
+		group.Go(func() error {
+			if err := l.writeGit(ctx, t, ref, revision); err != nil {
+				l.trouble(err, "cannot write status.git", t.name)
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, path)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	for _, path := range done {
+		delete(t.regit, path)
+	}
+	t.untold = t.untold || len(t.regit) > 0
+}
+
+func (l *loop) writeGit(ctx context.Context, t *tenant, ref plan.Ref, revision string) error {
+	object := ofKind(ref.Kind)
+	err := l.client.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, object)
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	if err != nil && revision == "" || err == nil && object.GetLabels()[v1alpha1.LabelSource] != l.label() {
+		return nil
+	}
+	if revision == "" {
+		revision = revisionOf(object)
+	}
+	wanted := t.gitStatus(ref.Path, revision)
+	if now := gitOf(object); now != nil && equality.Semantic.DeepEqual(*now, wanted) {
+		return nil
+	}
+	git, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&wanted)
+	if err != nil {
+		return err
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"git": git}}}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(ref.Kind))
+	u.SetNamespace(ref.Namespace)
+	u.SetName(ref.Name)
+	err = l.client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldManager), client.ForceOwnership)
+	return client.IgnoreNotFound(err)
+}
+
+func gitOf(object repo.Object) *v1alpha1.GitStatus {
+	switch object := object.(type) {
+	case *v1alpha1.LoadBalancer:
+		return object.Status.Git
+	case *v1alpha1.Route:
+		return object.Status.Git
+	case *v1alpha1.SyncSecret:
+		return object.Status.Git
+	case *v1alpha1.Addresses:
+		return object.Status.Git
+	case *v1alpha1.Backend:
+		return object.Status.Git
+	}
+	return nil
+}
+
+// writeSource writes the GitSource's status.
+func (l *loop) writeSource(ctx context.Context) {
+	f := l.failed
+	if f == nil && l.source.Spec.Suspend {
+		f = &failure{reason: v1alpha1.ReasonSuspended, message: "the GitSource is suspended", stalled: true}
+	}
+	if n := l.unapplied(); f == nil && n > 0 {
+		f = &failure{reason: v1alpha1.ReasonApplyFailed, message: "some objects could not be applied yet; their tenants' problems say which"}
+	}
+	status := v1alpha1.GitSourceStatus{
+		RepositoryID: l.id, LastHandledReconcileAt: l.source.Annotations[v1alpha1.AnnotationReconcile],
+		ProblemCount: int32(len(l.strays)), Problems: first(l.strays), Revision: l.source.Status.Revision,
+	}
+	success := "follows " + l.mainRef()
+	if !l.main.Hash.IsZero() && !l.stopped() {
+		status.Revision = l.main.Hash.String()
+	}
+	status.ObservedGeneration = l.source.Generation
+	now := metav1.NewTime(l.now().Truncate(1e9))
+	status.Conditions = setConditions(l.source.Status.Conditions, f, success, l.source.Generation, now)
+	if equality.Semantic.DeepEqual(&status, &l.source.Status) {
+		return
+	}
+	err := l.applyStatus(ctx, &v1alpha1.GitSource{
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.key.Namespace, Name: l.key.Name}, Status: status,
+	}, v1alpha1.KindGitSource, fieldManager)
+	if client.IgnoreNotFound(err) != nil {
+		l.trouble(err, "cannot write the status of the GitSource", "")
+		return
+	}
+	l.source.Status = status
+}
+
+func (l *loop) unapplied() (n int) {
+	for _, t := range l.tenants {
+		n += len(t.applied.retry)
+	}
+	return n
+}
+
+// applyStatus applies an object's status server-side.
+func (l *loop) applyStatus(ctx context.Context, object runtime.Object, kind, manager string) error {
+	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return err
+	}
+	delete(m, "spec")
+	u := &unstructured.Unstructured{Object: m}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
+	return l.client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(manager), client.ForceOwnership)
+}
+
+// trouble logs a failed write and has it tried again.
+func (l *loop) trouble(err error, what, tenant string) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	l.log.Error(err, what, "tenant", tenant)
+	if l.applyRetry.at.IsZero() {
+		l.applyRetry.failed(l.now())
+	}
+}

@@ -1,0 +1,294 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/integrate"
+)
+
+// maxAttempts bounds how often a pass is run again because somebody else pushed
+// in between.
+const maxAttempts = 6
+
+// sync looks at the repository, integrates what tenants propose and pushes it.
+// When somebody else pushed in between it starts again.
+func (l *loop) sync(ctx context.Context) error {
+	started := l.now()
+	for attempt := 0; ; attempt++ {
+		if err := l.look(ctx); err != nil {
+			return err
+		}
+		l.findStrays()
+		if l.deferred = l.mayPush(); !l.deferred.IsZero() {
+			return nil
+		}
+		decisions, err := l.decideAll(ctx)
+		if err != nil {
+			return err
+		}
+		err = l.push(ctx, decisions)
+		if err == nil {
+			passes.WithLabelValues(l.key.String(), "done").Inc()
+			passSeconds.WithLabelValues(l.key.String()).Observe(l.now().Sub(started).Seconds())
+			return l.dropAnnotations(ctx, decisions)
+		}
+		lost := errors.Is(err, git.ErrRejected) || errors.Is(err, git.ErrUnknownOutcome)
+		if !lost || attempt == maxAttempts-1 {
+			return err
+		}
+		l.log.V(1).Info("push again", "because", err.Error())
+		if err := pause(ctx, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+// decision is the outcome of one tenant's step.
+type decision struct {
+	tenant *tenant
+	result integrate.Result
+	refuse *v1alpha1.Problem
+	seen   seen
+	// tip of the intent branch; integrated is what base/main says of it, nil where
+	// it is not to change.
+	tip        git.Commit
+	integrated *repo.Integrated
+	confirms   bool
+}
+
+// decideAll takes the step of every tenant of which anything changed.
+func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
+	var decisions []*decision
+	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
+		t := l.tenants[name]
+		now, err := l.see(t)
+		if err != nil {
+			return nil, err
+		}
+		if now == t.seen {
+			continue
+		}
+		d, err := l.decide(ctx, t, now)
+		if err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", name, err)
+		}
+		if err := l.explainHeld(ctx, &d.result); err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", name, err)
+		}
+		decisions = append(decisions, d)
+	}
+	return decisions, nil
+}
+
+// see gathers what a tenant's outcome depends on.
+func (l *loop) see(t *tenant) (seen, error) {
+	entry, _, err := l.store.Lookup(l.base.tree, repo.IntegratedPath(t.name))
+	return seen{
+		intent: l.refs[repo.IntentRef(t.name)], base: l.baseDir[t.name], main: l.mainDir[t.name], integrated: entry.Hash,
+		confirm: t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
+	}, err
+}
+
+// decide takes one tenant's step. Trees that cannot be read are that tenant's
+// problem and nobody else's.
+func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, error) {
+	d := &decision{tenant: t, seen: now}
+	last, err := l.lastIntegrated(t.name)
+	if err != nil {
+		return nil, err
+	}
+	intent := l.base.tree // a missing or refused branch moves nothing
+	var news since
+	if !now.intent.IsZero() {
+		if news, err = l.accept(ctx, d, last); err != nil {
+			return nil, err
+		}
+		if d.refuse == nil {
+			intent = d.tip.Tree
+		}
+	}
+	in, err := l.narrow(t.name, intent)
+	if err != nil && intent != l.base.tree {
+		d.refuse = unreadable(t.name, err)
+		in, err = l.narrow(t.name, l.base.tree)
+	}
+	if err != nil {
+		return nil, err
+	}
+	in.Deletes = news.deletes
+	in.Review = t.object.Spec.Git.Review == v1alpha1.ReviewRequired
+	in.Confirmed = d.refuse == nil && now.confirmed()
+	d.result = integrate.Integrate(in)
+	d.confirms = in.Confirmed
+	if d.refuse == nil && !now.intent.IsZero() && !d.result.Guarded && last.Commit != d.tip.Hash.String() {
+		d.integrated = &repo.Integrated{
+			Commit: d.tip.Hash.String(), Generation: trailerNumber(d.tip, repo.TrailerGeneration),
+			Epoch: trailerNumber(d.tip, repo.TrailerEpoch), Cluster: d.tip.Trailers.Get(repo.TrailerCluster),
+		}
+	}
+	return d, nil
+}
+
+// accept reads the tip of the intent branch and checks it. Only an error of
+// the connection is returned; all else is the tenant's problem.
+func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (since, error) {
+	name := d.tenant.name
+	var err error
+	if d.tip, err = l.store.Commit(d.seen.intent); err != nil {
+		d.refuse = unreadable(name, err)
+		return since{}, nil
+	}
+	keys := signers(d.tenant.object)
+	news, err := l.sinceIntegrated(ctx, d.tip.Hash, last.Commit, keys)
+	if errors.Is(err, git.ErrMalformed) {
+		d.refuse = unreadable(name, err)
+		return since{}, nil
+	}
+	if err != nil {
+		return since{}, err
+	}
+	d.refuse = checkIntent(d.tip, expected{
+		repository: l.id, tenant: name, last: last, continues: news.continues, confirmed: d.seen.confirmed(), signers: keys,
+	})
+	return news, nil
+}
+
+// confirmed reports whether the tip of the intent branch was confirmed.
+func (s seen) confirmed() bool { return !s.intent.IsZero() && s.confirm == s.intent.String() }
+
+func unreadable(tenant string, err error) *v1alpha1.Problem {
+	return &v1alpha1.Problem{
+		Path: repo.TenantDir(tenant), Object: v1alpha1.KindTenant + " " + tenant, Reason: repo.ReasonMalformed,
+		Message: "the intent branch cannot be read: " + err.Error(), Remedy: "let the tenant's CCM write the branch anew",
+	}
+}
+
+func (l *loop) lastIntegrated(tenant string) (repo.Integrated, error) {
+	file, ok, err := l.store.File(l.base.tree, repo.IntegratedPath(tenant))
+	if err != nil || !ok {
+		return repo.Integrated{}, err
+	}
+	last, err := repo.DecodeIntegrated(file.Data)
+	if err != nil {
+		return last, fmt.Errorf("%s on base/main: %w", repo.IntegratedPath(tenant), err)
+	}
+	return last, nil
+}
+
+// narrow collects the paths whose bytes are not the same in all three trees.
+func (l *loop) narrow(tenant string, intent git.Hash) (integrate.Input, error) {
+	in := integrate.Input{Tenant: tenant, Intent: repo.Tree{}, Base: repo.Tree{}, Main: repo.Tree{}}
+	dir := repo.TenantDir(tenant)
+	paths := map[string]bool{}
+	note := func(c git.Change) error { paths[c.Path] = true; return nil }
+	if err := l.store.Diff(l.base.tree, l.main.Tree, dir, note); err != nil {
+		return in, err
+	}
+	if err := l.store.Diff(l.base.tree, intent, dir, note); err != nil {
+		return in, err
+	}
+	gone := false
+	for path := range paths {
+		for _, side := range []struct {
+			root git.Hash
+			tree repo.Tree
+		}{{intent, in.Intent}, {l.base.tree, in.Base}, {l.main.Tree, in.Main}} {
+			file, ok, err := l.store.File(side.root, path)
+			if err != nil {
+				return in, err
+			}
+			if ok {
+				side.tree[path] = file
+			}
+		}
+		_, had := in.Base[path]
+		_, has := in.Intent[path]
+		gone = gone || had && !has
+	}
+	if !gone {
+		return in, nil
+	}
+	var err error
+	in.Decided, err = l.wishes(l.base.tree, tenant)
+	return in, err
+}
+
+// wishes counts the wishes in a tenant's folder.
+func (l *loop) wishes(root git.Hash, tenant string) (int, error) {
+	n := 0
+	err := l.store.Diff(git.Hash{}, root, repo.TenantDir(tenant), func(c git.Change) error {
+		if p, err := repo.ParsePath(c.Path); err == nil && !p.Fact() {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// explainHeld says since which commit and by whom fields are held.
+func (l *loop) explainHeld(ctx context.Context, result *integrate.Result) error {
+	var paths []string
+	for _, h := range result.Held {
+		paths = append(paths, h.Path)
+	}
+	if err := l.people(ctx, paths); err != nil {
+		return err
+	}
+	for i, h := range result.Held {
+		result.Held[i].Commit, result.Held[i].Author = unknown, unknown
+		if c, ok := l.history.person[h.Path]; ok {
+			result.Held[i].Commit, result.Held[i].Author = c.commit.String(), c.author
+		}
+	}
+	return nil
+}
+
+// settle takes over what was decided, after it was pushed.
+func (d *decision) settle() {
+	t := d.tenant
+	before := t.outcome
+	t.untold = true
+	t.outcome, t.refused, t.seen = d.result, d.refuse, d.seen
+	t.outcome.Main, t.outcome.Base, t.outcome.Review = nil, nil, nil
+	for _, result := range []integrate.Result{before, t.outcome} {
+		for _, h := range result.Held {
+			t.touch(h.Path)
+		}
+		for _, p := range result.Pending {
+			t.touch(p.Path)
+		}
+	}
+	if d.integrated != nil {
+		t.decided = v1alpha1.ObservedIntent{Commit: d.integrated.Commit, Generation: d.integrated.Generation}
+	}
+}
+
+// touch has an object's status.git looked at again.
+func (t *tenant) touch(path string) {
+	if _, ok := t.regit[path]; !ok {
+		t.regit[path] = ""
+	}
+}

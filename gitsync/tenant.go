@@ -1,0 +1,137 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/integrate"
+	"github.com/kubelb/gitops/gitsync/plan"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// tenant is what a loop knows of one tenant.
+type tenant struct {
+	name   string
+	object *v1alpha1.Tenant
+	// state is nil until the hub's Tenant controller made it.
+	state *v1alpha1.TenantState
+
+	// Integrated.
+	seen    seen             // what the outcome below was decided from
+	outcome integrate.Result // without its edits
+	refused *v1alpha1.Problem
+	decided v1alpha1.ObservedIntent // zero: none yet
+
+	applied applied
+	status  statusBranch
+
+	// told is the TenantState's status that was written last.
+	told     *v1alpha1.TenantStateStatus
+	toldGit  *v1alpha1.TenantGitStatus
+	untold   bool // something of the above may differ
+	restored bool
+	// regit are the paths of objects whose status.git may have to change; the
+	// value is the revision, if it is known to be new.
+	regit map[string]string
+}
+
+// seen identifies what a tenant's outcome depends on.
+type seen struct {
+	intent, base, main git.Hash
+	integrated         git.Hash // blob
+	confirm            string
+	generation         int64
+	known              bool
+}
+
+// applied is what the hub has of the tenant's folder.
+type applied struct {
+	known bool     // a complete read came before
+	root  git.Hash // tree of main
+	dir   git.Hash // the tenant's folder in it
+	// revision is the newest commit of main that changed the folder.
+	revision string
+	problems map[string][]v1alpha1.Problem // by path
+	retry    map[string]bool               // paths whose objects could not be applied
+	guarded  []plan.Ref                    // not pruned until people confirm it
+	recently time.Time                     // when a load balancer was applied
+}
+
+// statusBranch is what the tenant has been told.
+type statusBranch struct {
+	known      bool // tip is what the server has
+	tip        git.Hash
+	tree       git.Hash
+	generation int64
+	ours       bool                        // tip is signed by the hub
+	full       bool                        // everything was rendered once
+	dirty      map[string]client.ObjectKey // by path
+	since      time.Time                   // when there was first something to push
+	due        time.Time                   // when it is to be pushed; zero: nothing is
+	pushed     time.Time
+}
+
+func newTenant(name string) *tenant {
+	return &tenant{
+		name:    name,
+		applied: applied{problems: map[string][]v1alpha1.Problem{}, retry: map[string]bool{}},
+		status:  statusBranch{dirty: map[string]client.ObjectKey{}},
+		regit:   map[string]string{},
+	}
+}
+
+func (t *tenant) suspended() bool { return t.object.Spec.Suspend }
+
+// problems are all mistakes in the tenant's files, in the order of their paths,
+// each once.
+func (t *tenant) problems() []v1alpha1.Problem {
+	all := slices.Clone(t.outcome.Problems)
+	if t.refused != nil {
+		all = append(all, *t.refused)
+	}
+	for _, problems := range t.applied.problems {
+		all = append(all, problems...)
+	}
+	slices.SortFunc(all, func(a, b v1alpha1.Problem) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message))
+	})
+	return slices.Compact(all)
+}
+
+// gitStatus is what the object at a path shows of Git.
+func (t *tenant) gitStatus(path, revision string) v1alpha1.GitStatus {
+	status := v1alpha1.GitStatus{Revision: revision}
+	for _, h := range t.outcome.Held {
+		if h.Path == path {
+			h.Path = ""
+			status.Held = append(status.Held, h)
+		}
+	}
+	for _, p := range t.outcome.Pending {
+		if p.Path == path {
+			p.Path = ""
+			status.Pending = append(status.Pending, p)
+		}
+	}
+	return status
+}

@@ -1,0 +1,204 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package build
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/xds/ir"
+)
+
+// group is a group of endpoints with its references resolved.
+type group struct {
+	name      string
+	addresses []string
+	ports     []target
+	// backend is the Backend's name; empty where ports are listed by hand.
+	backend string
+	// healthCheckNodePort is the Backend's.
+	healthCheckNodePort int32
+}
+
+// target is a port of a group: which one of the load balancer it is for, and
+// its number on the endpoints.
+type target struct {
+	ir.Port // of the Service; unused where ports are listed by hand
+	name    string
+	number  uint16
+}
+
+// find returns the number that serves a port of the load balancer, or why there
+// is none: by name, else, in a Backend, by number and protocol, so that renaming
+// a port does not close it.
+func (g group) find(p port) (number uint16, why string) {
+	for _, t := range g.ports {
+		if t.name == p.name && t.Protocol == p.Protocol {
+			return t.number, ""
+		}
+	}
+	if g.backend == "" {
+		return 0, fmt.Sprintf("endpoints %q have no %s port of the name %q", g.name, p.Protocol, p.name)
+	}
+	for _, t := range g.ports {
+		if t.Port == p.Port {
+			return t.number, ""
+		}
+	}
+	return 0, fmt.Sprintf("backend %q has neither a %s port of the name %q nor %s", g.backend, p.Protocol, p.name, p.Port)
+}
+
+// groups resolves the groups of endpoints, without those whose references lead
+// nowhere.
+func (b *builder) groups() (out []group) {
+	for _, e := range b.spec.Endpoints {
+		g := group{name: portName(e.Name)}
+		field := fmt.Sprintf("spec.endpoints[%s]", g.name)
+		if b.resolvePorts(e, &g, field) && b.resolveAddresses(e, &g, field) {
+			out = append(out, g)
+		}
+	}
+	slices.SortStableFunc(out, func(x, y group) int { return strings.Compare(x.name, y.name) })
+	return out
+}
+
+func (b *builder) resolvePorts(e v1alpha1.LoadBalancerEndpoints, g *group, field string) bool {
+	if e.BackendReference == nil {
+		for _, p := range e.Ports {
+			if number, ok := irPort(p.Port, p.Protocol); ok {
+				g.ports = append(g.ports, target{Port: number, name: portName(p.Name), number: number.Number})
+			}
+		}
+		return true
+	}
+	backend := b.backend(e.BackendReference.Name)
+	if backend == nil {
+		b.problem(field+".backendReference", v1alpha1.ReasonBackendNotFound, fmt.Sprintf("there is no Backend %q", e.BackendReference.Name),
+			"wait until the tenant's CCM has written it, or name one that is there")
+		return false
+	}
+	g.backend, g.healthCheckNodePort = backend.Name, backend.Spec.HealthCheckNodePort
+	for _, p := range backend.Spec.Ports {
+		service, okService := irPort(p.Port, p.Protocol)
+		node, okNode := irPort(p.NodePort, p.Protocol)
+		if okService && okNode {
+			g.ports = append(g.ports, target{Port: service, name: portName(p.Name), number: node.Number})
+		}
+	}
+	return true
+}
+
+func (b *builder) backend(name string) *v1alpha1.Backend {
+	for _, backend := range b.Backends {
+		if backend.Name == name {
+			return backend
+		}
+	}
+	return nil
+}
+
+func (b *builder) resolveAddresses(e v1alpha1.LoadBalancerEndpoints, g *group, field string) bool {
+	addresses, where := e.Addresses, field+".addresses"
+	if e.AddressesReference != nil {
+		where = field + ".addressesReference"
+		if b.Addresses == nil || b.Addresses.Name != e.AddressesReference.Name {
+			b.problem(where, v1alpha1.ReasonAddressesNotFound, fmt.Sprintf("there is no Addresses %q", e.AddressesReference.Name),
+				"wait until the tenant's CCM has written it, or name one that is there")
+			return false
+		}
+		addresses = b.Addresses.Spec.Addresses
+	}
+	var refused []string
+	c := checker{hub: b.HubNetworks, allowed: allowedNetworks(b.Tenant), domains: b.Tenant.Spec.AllowedEndpointDomains, hostnames: e.AddressesReference == nil}
+	for _, a := range addresses {
+		address, why := c.check(a)
+		if why != "" {
+			refused = append(refused, why)
+			continue
+		}
+		g.addresses = append(g.addresses, address)
+	}
+	if len(refused) > 0 {
+		b.problem(where, v1alpha1.ReasonEndpointRefused, summary(refused, len(addresses)),
+			"use addresses that the hub can reach, or have the operator of the hub allow them in Tenant spec.allowedEndpointCIDRs or spec.allowedEndpointDomains")
+	}
+	return true
+}
+
+// summary names the first of what was refused.
+func summary(refused []string, of int) string {
+	const named = 3
+	slices.Sort(refused)
+	text := strings.Join(refused[:min(named, len(refused))], ", ")
+	if more := len(refused) - named; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("%d of %d endpoints are left out: %s", len(refused), of, text)
+}
+
+// Health checks are the same everywhere, as in KubeLB.
+const (
+	probeInterval      = 5 * time.Second
+	probeTimeout       = 5 * time.Second
+	unhealthyThreshold = 3
+	healthyThreshold   = 2
+	// localProbePath answers on the health check node port of a Service with
+	// externalTrafficPolicy Local.
+	localProbePath = "/healthz"
+)
+
+// healthCheck sets the health check of a port's cluster: of the node's health
+// check port where traffic stays on the node, else a TCP connection, which UDP
+// cannot have. It is not ok if traffic shall stay on the node and nothing tells
+// which nodes have a pod.
+func (b *builder) healthCheck(p port, groups []group, out *ir.Cluster) bool {
+	check := &ir.HealthCheck{Interval: probeInterval, Timeout: probeTimeout, UnhealthyThreshold: unhealthyThreshold, HealthyThreshold: healthyThreshold}
+	if !b.local() {
+		if p.Protocol == ir.TCP {
+			out.HealthCheck = check
+		}
+		return true
+	}
+	for _, g := range groups {
+		if _, why := g.find(p); why != "" {
+			continue
+		}
+		number, ok := irPort(g.healthCheckNodePort, "")
+		if !ok || check.Port != 0 && check.Port != number.Number {
+			b.problem(p.field, v1alpha1.ReasonNoHealthCheckPort,
+				"externalTrafficPolicy is Local and the endpoints have no health check node port, or several",
+				"let the Service have one healthCheckNodePort, or use externalTrafficPolicy Cluster; until then the port is closed")
+			return false
+		}
+		check.Path, check.Port = localProbePath, number.Number
+	}
+	out.HealthCheck = check
+	return true
+}
+
+func allowedNetworks(tenant *v1alpha1.Tenant) (out []netip.Prefix) {
+	for _, text := range tenant.Spec.AllowedEndpointCIDRs {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			out = append(out, prefix)
+		}
+	}
+	return out
+}

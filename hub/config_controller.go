@@ -1,0 +1,205 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package hub
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/fluxcd/pkg/apis/meta"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/hub/assign"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=configs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=configs/status,verbs=get;patch;update
+
+// configuration is the Config that is in force. One that is not valid never is:
+// the one before it stays.
+type configuration struct {
+	mu    sync.Mutex
+	valid *v1alpha1.Config
+	once  sync.Once
+	first chan struct{} // closed when there is a valid one
+}
+
+func newConfiguration() *configuration { return &configuration{first: make(chan struct{})} }
+
+// current returns the Config in force, nil if there was no valid one yet. It
+// must not be changed.
+func (c *configuration) current() *v1alpha1.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.valid
+}
+
+// take puts a Config in force if nothing is wrong with it.
+func (c *configuration) take(config *v1alpha1.Config) []v1alpha1.Problem {
+	problems := validateConfig(config)
+	if len(problems) > 0 {
+		return problems
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.valid = config
+	c.once.Do(func() { close(c.first) })
+	return nil
+}
+
+func (c *configuration) waitValid(ctx context.Context) error {
+	select {
+	case <-c.first:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// validateConfig returns what is wrong with a Config, or cannot be done.
+func validateConfig(config *v1alpha1.Config) []v1alpha1.Problem {
+	problems := v1alpha1.Validate(config)
+	if config.Spec.Infrastructure == v1alpha1.InfrastructureKubernetes {
+		problems = append(problems, v1alpha1.Problem{
+			Field: "spec.infrastructure", Reason: v1alpha1.ReasonNotSupported,
+			Message: "this version of the hub cannot run proxies in Kubernetes", Remedy: "use Host",
+		})
+	}
+	if config.Spec.AddressProvider == v1alpha1.ProviderService {
+		problems = append(problems, v1alpha1.Problem{
+			Field: "spec.addressProvider", Reason: v1alpha1.ReasonNotSupported,
+			Message: "this version of the hub cannot have Services assign addresses", Remedy: "use Pool and list spec.addressPools",
+		})
+	}
+	if t := config.Spec.EnvoyProxy.Topology; t != "" && t != v1alpha1.TopologyGlobal {
+		problems = append(problems, v1alpha1.Problem{
+			Field: "spec.envoyProxy.topology", Reason: v1alpha1.ReasonNotSupported,
+			Message: fmt.Sprintf("infrastructure Host has one proxy group for all tenants, topology %q needs several", t), Remedy: "use global",
+		})
+	}
+	_, wrong := assign.New(config.Spec.AddressPools)
+	return append(problems, wrong...)
+}
+
+func (h *hub) configKey() types.NamespacedName {
+	return types.NamespacedName{Namespace: h.Namespace, Name: v1alpha1.DefaultName}
+}
+
+// readConfig returns the Config, or that which no Config means: Pool and Host
+// without a pool.
+func (h *hub) readConfig(ctx context.Context) (*v1alpha1.Config, error) {
+	var config v1alpha1.Config
+	if err := h.client.Get(ctx, h.configKey(), &config); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("get Config %s: %w", h.configKey(), err)
+	} else if err != nil {
+		return &v1alpha1.Config{Spec: v1alpha1.ConfigSpec{
+			AddressProvider: v1alpha1.ProviderPool, Infrastructure: v1alpha1.InfrastructureHost,
+		}}, nil
+	}
+	return &config, nil
+}
+
+func (h *hub) setupConfig(mgr manager.Manager, _ *measures) error {
+	isOurs := predicate.NewPredicateFuncs(func(o client.Object) bool { return client.ObjectKeyFromObject(o) == h.configKey() })
+	everyReplica := false
+	return ctrl.NewControllerManagedBy(mgr).Named("config").
+		For(&v1alpha1.Config{}, builder.WithPredicates(isOurs, predicate.GenerationChangedPredicate{})).
+		WithOptions(controllerOptions(1, &everyReplica)).
+		Complete(reconcile.Func(h.reconcileConfig))
+}
+
+func (h *hub) reconcileConfig(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	select {
+	case <-h.opening.ready:
+	case <-ctx.Done():
+		return reconcile.Result{}, nil
+	}
+	config, err := h.readConfig(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	before := h.config.current()
+	problems := h.config.take(config)
+	if len(problems) == 0 && (before == nil || !equality.Semantic.DeepEqual(before.Spec, config.Spec)) {
+		if before == nil || !equality.Semantic.DeepEqual(before.Spec.AddressPools, config.Spec.AddressPools) {
+			if err := h.rebuildBook(ctx); err != nil {
+				return reconcile.Result{}, err
+			}
+		}
+		if err := h.enqueueAll(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	if config.UID == "" || !h.leader.held.Load() {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{}, h.writeConfig(ctx, config, problems)
+}
+
+func (h *hub) writeConfig(ctx context.Context, config *v1alpha1.Config, problems []v1alpha1.Problem) error {
+	conditions := conditionsOf(config.Status.Conditions, config.Generation, metav1.NewTime(h.now()))
+	if len(problems) > 0 {
+		conditions.stalled(problems[0].Reason, describeProblems(problems)+"; the configuration before this one stays in force")
+	} else {
+		conditions.ready(meta.SucceededReason, "in force")
+	}
+	status := v1alpha1.ConfigStatus{
+		ObjectStatus: v1alpha1.ObjectStatus{ObservedGeneration: config.Generation, Conditions: conditions.list},
+		Version:      h.Version,
+	}
+	if equality.Semantic.DeepEqual(status, config.Status) {
+		return nil
+	}
+	err := h.applyStatus(ctx, config, status)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// describeProblems is for conditions' messages.
+func describeProblems(problems []v1alpha1.Problem) string {
+	const listed = 3
+	var words []string
+	for _, p := range problems[:min(listed, len(problems))] {
+		text := p.Message
+		if p.Field != "" {
+			text = p.Field + ": " + text
+		}
+		if p.Remedy != "" {
+			text += " (" + p.Remedy + ")"
+		}
+		words = append(words, text)
+	}
+	if more := len(problems) - listed; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(words, "; ")
+}

@@ -1,0 +1,81 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+// The benchmark measures the whole way on the test bed and prints one table.
+// docs/performance.md keeps the last one.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/kubelb/gitops/test/testbed"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+func main() {
+	var o options
+	flag.IntVar(&o.samples, "samples", 30, "Services measured one after the other, per row")
+	flag.IntVar(&o.present, "present", 200, "load balancers present in the second row, and Services made at once in the third")
+	flag.DurationVar(&o.idle, "idle", 10*time.Minute, "how long nothing may be committed when nothing happens")
+	flag.Parse()
+	ctrl.SetLogger(logr.Discard())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	samples, present int
+	idle             time.Duration
+}
+
+func run(ctx context.Context, o options) (err error) {
+	system, err := testbed.NewSystem(ctx, testbed.SystemOptions{Options: testbed.Options{
+		Name: "bench", Tenants: []string{tenant},
+		Progress: func(step string, took time.Duration) { fmt.Fprintf(os.Stderr, "%s (%.1f s)\n", step, took.Seconds()) },
+	}})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := system.Close(); err == nil {
+			err = closed
+		}
+	}()
+	b := &bench{System: system, out: os.Stdout}
+	if err := system.Follow(ctx, tenant); err != nil {
+		return err
+	}
+	if err := system.Deploy(ctx, tenant, b.app("web")); err != nil {
+		return err
+	}
+	if err := b.all(ctx, o); err != nil {
+		return fmt.Errorf("%w%s", err, system.Tails())
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/test/testbed"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	tenant    = "acme"
+	namespace = "bench"
+	port      = 8080
+	// patience bounds one sample, or one burst.
+	patience = 2 * time.Minute
+)
+
+type bench struct {
+	*testbed.System
+	out io.Writer
+}
+
+// app is one of many Services before the same pods.
+func (b *bench) app(name string) testbed.App {
+	return testbed.App{Namespace: namespace, Name: name, Replicas: 2, Service: func(s *corev1.Service) {
+		s.Spec.Selector = map[string]string{"app": "web"}
+	}}
+}
+
+func (b *bench) all(ctx context.Context, o options) error {
+	fmt.Fprintf(b.out, "| measure | n | p50 | p99 | max |\n|---|---|---|---|---|\n")
+	alone, err := b.series(ctx, "alone", o.samples)
+	if err != nil {
+		return err
+	}
+	b.rows("one Service → working address, alone", alone)
+	took, err := b.burst(ctx, o.present)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "| %d Services at once → all addresses | 1 | %s | | |\n", o.present, seconds(took))
+	crowded, err := b.series(ctx, "crowd", o.samples)
+	if err != nil {
+		return err
+	}
+	b.rows(fmt.Sprintf("one Service → working address, %d present", o.present), crowded)
+	commits, err := b.idle(ctx, o.idle)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "| commits in %s of idling, with %d load balancers | | %d | | |\n", o.idle, o.present, commits)
+	return nil
+}
+
+// sample is the time from the creation of a Service to each stage.
+type sample map[testbed.Stage]time.Duration
+
+// stageWorking is the first answer through the address.
+const stageWorking testbed.Stage = "working"
+
+// series makes Services one after the other and removes each again.
+func (b *bench) series(ctx context.Context, name string, n int) ([]sample, error) {
+	var samples []sample
+	for i := range n + 1 {
+		s, err := b.one(ctx, fmt.Sprintf("%s-%d", name, i))
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 { // the first one warms up
+			samples = append(samples, s)
+		}
+		fmt.Fprintf(os.Stderr, "\r%s: %d of %d ", name, i, n)
+	}
+	fmt.Fprintln(os.Stderr)
+	return samples, nil
+}
+
+func (b *bench) one(ctx context.Context, name string) (sample, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("out of patience"))
+	defer cancel()
+	b.Trail.Reset()
+	begin := time.Now()
+	service := b.app(name).NewService()
+	if err := b.TenantClient(tenant).Create(ctx, service); err != nil {
+		return nil, err
+	}
+	address, err := b.Address(ctx, tenant, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := testbed.Eventually(ctx, "an answer", func() error {
+		_, err := testbed.AskHTTP(ctx, fmt.Sprintf("%s:%d", address, port))
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	s := sample{stageWorking: time.Since(begin)}
+	for _, stage := range testbed.Stages {
+		mark, err := b.Trail.Wait(ctx, string(stage), begin, func(m testbed.Mark) bool {
+			return m.Stage == stage && (m.Object == "" || m.Object == repo.ObjectName(namespace, name))
+		})
+		if err != nil {
+			return nil, err
+		}
+		s[stage] = mark.At.Sub(begin)
+	}
+	return s, b.remove(ctx, name)
+}
+
+// remove deletes a Service and waits until it is gone from both clusters, so
+// that the next sample starts from quiet.
+func (b *bench) remove(ctx context.Context, name string) error {
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	if err := b.TenantClient(tenant).Delete(ctx, service); err != nil {
+		return err
+	}
+	return testbed.Eventually(ctx, "Service "+name+" to be gone", func() error {
+		err := b.TenantClient(tenant).Get(ctx, client.ObjectKeyFromObject(service), &corev1.Service{})
+		if client.IgnoreNotFound(err) == nil && err != nil {
+			return nil
+		}
+		return errors.Join(err, errors.New("it is there"))
+	})
+}
+
+// burst makes n Services at once and waits for all their addresses.
+func (b *bench) burst(ctx context.Context, n int) (time.Duration, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("out of patience"))
+	defer cancel()
+	b.Trail.Reset()
+	begin := time.Now()
+	for i := range n {
+		if err := b.TenantClient(tenant).Create(ctx, b.app(fmt.Sprintf("burst-%d", i)).NewService()); err != nil {
+			return 0, err
+		}
+	}
+	addressed := map[string]time.Time{}
+	for len(addressed) < n {
+		mark, err := b.Trail.Wait(ctx, fmt.Sprintf("address %d of %d", len(addressed)+1, n), begin, func(m testbed.Mark) bool {
+			_, known := addressed[m.Object]
+			return m.Stage == testbed.StageAddressed && !known
+		})
+		if err != nil {
+			return 0, err
+		}
+		addressed[mark.Object] = mark.At
+	}
+	last := begin
+	for _, at := range addressed {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last.Sub(begin), nil
+}
+
+// idle counts the pushes of a spell in which nothing happens.
+func (b *bench) idle(ctx context.Context, spell time.Duration) (int, error) {
+	if err := b.settle(ctx); err != nil {
+		return 0, err
+	}
+	b.Trail.Reset()
+	select {
+	case <-time.After(spell):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	return len(slices.DeleteFunc(b.Trail.Marks(), func(m testbed.Mark) bool { return m.Object != "" })), nil
+}
+
+// settle waits until no push came by for three seconds.
+func (b *bench) settle(ctx context.Context) error {
+	for {
+		quiet, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, err := b.Trail.Wait(quiet, "a push", time.Now(), func(m testbed.Mark) bool { return m.Object == "" })
+		cancel()
+		if err != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// rows prints the total and then each stage's share, which is the time since
+// the stage before it.
+func (b *bench) rows(title string, samples []sample) {
+	b.row("**"+title+"**", samples, func(s sample) time.Duration { return s[stageWorking] })
+	stages := append(slices.Clone(testbed.Stages[1:]), stageWorking)
+	before := testbed.StageCreated
+	for _, stage := range stages {
+		previous := before
+		b.row(fmt.Sprintf("  · %s → %s", previous, stage), samples, func(s sample) time.Duration { return s[stage] - s[previous] })
+		before = stage
+	}
+}
+
+func (b *bench) row(title string, samples []sample, of func(sample) time.Duration) {
+	values := make([]time.Duration, 0, len(samples))
+	for _, s := range samples {
+		values = append(values, of(s))
+	}
+	slices.Sort(values)
+	at := func(q float64) string { return seconds(values[min(len(values)-1, int(q*float64(len(values))))]) }
+	fmt.Fprintf(b.out, "| %s | %d | %s | %s | %s |\n", strings.TrimRight(title, " "), len(values), at(0.5), at(0.99), seconds(values[len(values)-1]))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.3f s", d.Seconds()) }

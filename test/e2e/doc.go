@@ -1,0 +1,21 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+// Package e2e tests the whole way on the test bed: real control planes, Git over
+// HTTP, Envoy, the hub and the CCMs as processes, and real traffic. All tests
+// share one system with two tenants; each works in a namespace of its own and
+// leaves the system whole.
+package e2e

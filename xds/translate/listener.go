@@ -1,0 +1,168 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package translate
+
+import (
+	"net/netip"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/kubelb/gitops/xds/ir"
+
+	xdscore "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcher "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	udpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/udp/udp_proxy/v3"
+	networkinputsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+)
+
+// Idle timeouts of a listener that names none.
+const (
+	idleTCP = time.Hour
+	idleUDP = time.Minute
+)
+
+// listener makes the listener l, whose cluster picks endpoints by policy.
+func listener(l ir.Listener, policy ir.Policy) (*listenerv3.Listener, error) {
+	var p packer
+	out := &listenerv3.Listener{
+		Name:            l.Name(),
+		Address:         socketAddress(l.Address.String(), l.Port, l.Protocol),
+		EnableReusePort: wrapperspb.Bool(true),
+	}
+	if l.Freebind {
+		out.Freebind = wrapperspb.Bool(true)
+	}
+	if l.Protocol == ir.UDP {
+		out.UdpListenerConfig = &listenerv3.UdpListenerConfig{}
+		out.ListenerFilters = []*listenerv3.ListenerFilter{{
+			Name:       "envoy.filters.udp_listener.udp_proxy",
+			ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: p.pack(udpProxy(&p, l, policy))},
+		}}
+	} else {
+		out.FilterChains = []*listenerv3.FilterChain{{
+			FilterChainMatch: sourceMatch(l.SourceRanges),
+			Filters: []*listenerv3.Filter{{
+				Name:       "envoy.filters.network.tcp_proxy",
+				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: p.pack(tcpProxy(l, policy))},
+			}},
+		}}
+	}
+	return out, p.finish(out)
+}
+
+func tcpProxy(l ir.Listener, policy ir.Policy) *tcpproxyv3.TcpProxy {
+	out := &tcpproxyv3.TcpProxy{
+		StatPrefix:       l.Name(),
+		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: l.Cluster},
+		IdleTimeout:      idle(l.IdleTimeout, idleTCP),
+	}
+	if policy == ir.SourceIP {
+		out.HashPolicy = []*typev3.HashPolicy{{
+			PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}},
+		}}
+	}
+	return out
+}
+
+func udpProxy(p *packer, l ir.Listener, policy ir.Policy) *udpproxyv3.UdpProxyConfig {
+	out := &udpproxyv3.UdpProxyConfig{
+		StatPrefix:     l.Name(),
+		RouteSpecifier: &udpproxyv3.UdpProxyConfig_Matcher{Matcher: udpRoute(p, l)},
+		IdleTimeout:    idle(l.IdleTimeout, idleUDP),
+	}
+	if policy == ir.SourceIP {
+		out.HashPolicies = []*udpproxyv3.UdpProxyConfig_HashPolicy{{
+			PolicySpecifier: &udpproxyv3.UdpProxyConfig_HashPolicy_SourceIp{SourceIp: true},
+		}}
+	}
+	return out
+}
+
+// udpRoute sends datagrams to the listener's cluster: all of them, or those of
+// the source ranges. A datagram that no range matches is dropped.
+func udpRoute(p *packer, l ir.Listener) *xdsmatcher.Matcher {
+	route := &xdsmatcher.Matcher_OnMatch{OnMatch: &xdsmatcher.Matcher_OnMatch_Action{
+		Action: &xdscore.TypedExtensionConfig{
+			Name:        "route",
+			TypedConfig: p.pack(&udpproxyv3.Route{Cluster: l.Cluster}),
+		},
+	}}
+	if len(l.SourceRanges) == 0 {
+		return &xdsmatcher.Matcher{OnNoMatch: route}
+	}
+	ranges := make([]*xdscore.CidrRange, 0, len(l.SourceRanges))
+	for _, r := range l.SourceRanges {
+		ranges = append(ranges, &xdscore.CidrRange{
+			AddressPrefix: r.Masked().Addr().String(),
+			PrefixLen:     wrapperspb.UInt32(uint32(r.Bits())),
+		})
+	}
+	tree := &xdsmatcher.Matcher_MatcherTree{
+		Input: &xdscore.TypedExtensionConfig{
+			Name:        "envoy.matching.inputs.source_ip",
+			TypedConfig: p.pack(&networkinputsv3.SourceIPInput{}),
+		},
+		TreeType: &xdsmatcher.Matcher_MatcherTree_CustomMatch{CustomMatch: &xdscore.TypedExtensionConfig{
+			Name: "envoy.matching.custom_matchers.ip",
+			TypedConfig: p.pack(&xdsmatcher.IPMatcher{RangeMatchers: []*xdsmatcher.IPMatcher_IPRangeMatcher{{
+				Ranges:  ranges,
+				OnMatch: route,
+			}}}),
+		}},
+	}
+	return &xdsmatcher.Matcher{MatcherType: &xdsmatcher.Matcher_MatcherTree_{MatcherTree: tree}}
+}
+
+// sourceMatch lets only clients of these networks find the filter chain; Envoy
+// closes the connection of any other.
+func sourceMatch(ranges []netip.Prefix) *listenerv3.FilterChainMatch {
+	if len(ranges) == 0 {
+		return nil
+	}
+	out := &listenerv3.FilterChainMatch{}
+	for _, r := range ranges {
+		out.SourcePrefixRanges = append(out.SourcePrefixRanges, &corev3.CidrRange{
+			AddressPrefix: r.Masked().Addr().String(),
+			PrefixLen:     wrapperspb.UInt32(uint32(r.Bits())),
+		})
+	}
+	return out
+}
+
+func socketAddress(address string, port uint16, protocol ir.Protocol) *corev3.Address {
+	out := &corev3.SocketAddress{
+		Address:       address,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}
+	if protocol == ir.UDP {
+		out.Protocol = corev3.SocketAddress_UDP
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: out}}
+}
+
+func idle(timeout, otherwise time.Duration) *durationpb.Duration {
+	if timeout == 0 {
+		timeout = otherwise
+	}
+	return durationpb.New(timeout)
+}
