@@ -20,6 +20,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -247,7 +249,7 @@ func (p *publisher) gatherServices(ctx context.Context) error {
 		return err
 	}
 	if len(dirty) > 0 {
-		p.log.V(1).Info("stage", "stage", "rendered", "services", len(dirty))
+		p.log.V(1).Info("stage", "stage", "rendered", "services", slices.Collect(maps.Keys(dirty)))
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -420,6 +421,7 @@ func (a *actor) hasPorts(name string, ports ...int32) *v1alpha1.LoadBalancer {
 		for _, p := range lb.Spec.Ports {
 			got = append(got, p.Port)
 		}
+		slices.Sort(got) // by names, lists have no order
 		if fmt.Sprint(got) != fmt.Sprint(ports) {
 			return fmt.Sprintf("it has %v", got)
 		}

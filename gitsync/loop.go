@@ -203,6 +203,7 @@ func (l *loop) turn(ctx context.Context, w work) {
 	l.restore(ctx)
 	l.announce(ctx)
 	l.report(ctx)
+	l.writeObjects(ctx)
 	l.writeSource(ctx)
 	l.clean()
 }

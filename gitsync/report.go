@@ -28,7 +28,6 @@ import (
 	"github.com/kubelb/gitops/gitsync/git"
 	"github.com/kubelb/gitops/gitsync/report"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -190,22 +189,21 @@ func (l *loop) markAll(ctx context.Context, t *tenant) error {
 
 // render returns the file of an object, nil where there is no such object.
 func (l *loop) render(ctx context.Context, path string, key client.ObjectKey) ([]byte, error) {
+	if key.Name == "" {
+		return nil, nil // no path of ours
+	}
 	p, err := repo.ParsePath(path)
 	if err != nil {
-		return nil, nil
+		return nil, err
 	}
 	object := ofKind(p.Kind)
 	if err := l.client.Get(ctx, key, object); err != nil {
-		if apierrors.IsNotFound(err) || key.Name == "" {
-			return nil, nil
-		}
-		return nil, err
+		return nil, client.IgnoreNotFound(err)
 	}
-	at, content, err := report.File(object)
-	if err != nil || at != path {
-		return nil, nil
+	if at, content, err := report.File(object); err == nil && at == path {
+		return content, nil
 	}
-	return content, nil
+	return nil, nil // its labels were edited: it is no longer the file's object
 }
 
 // dueAt says when news may be pushed.

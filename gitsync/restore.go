@@ -58,9 +58,13 @@ func (l *loop) restore(ctx context.Context) {
 		if !t.status.tip.IsZero() && !t.status.ours {
 			continue // the condition says what to do
 		}
-		if err := l.restoreTenant(ctx, t); err != nil {
+		seen, err := l.restoreTenant(ctx, t)
+		if err != nil {
 			l.trouble(err, "cannot restore", name)
 			continue
+		}
+		if !seen {
+			continue // the events of the objects wake the loop again
 		}
 		t.restored, t.untold = true, true
 		l.log.Info("restored", "tenant", name, "commit", t.status.tip.String())
@@ -81,56 +85,72 @@ func (t *tenant) restoredCondition(now metav1.Time) metav1.Condition {
 	return c
 }
 
-func (l *loop) restoreTenant(ctx context.Context, t *tenant) error {
+// restoreTenant reports whether all that it restored is seen by this process's
+// cache, which the hub's controllers share: they must not meet a restored
+// tenant without its addresses.
+func (l *loop) restoreTenant(ctx context.Context, t *tenant) (seen bool, err error) {
 	files, err := l.store.Files(t.status.tree, repo.TenantDir(t.name))
 	if err != nil {
-		return err
+		return false, err
 	}
+	seen = true
 	for _, path := range files.Paths() {
 		object, problems := repo.DecodeStatus(path, files[path])
 		if len(problems) > 0 {
 			continue // signed by us and yet unreadable: written by a newer hub
 		}
+		one := true
 		switch object := object.(type) {
 		case *v1alpha1.LoadBalancer:
-			err = l.restoreAddresses(ctx, object)
+			one, err = l.restoreAddresses(ctx, object)
 		case *v1alpha1.TenantState:
-			err = l.restoreReservations(ctx, object)
+			one, err = l.restoreReservations(ctx, object)
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
+		seen = seen && one
 	}
-	return nil
+	return seen, nil
 }
 
 // restoreAddresses copies assigned and published addresses of a load balancer
 // that was applied again.
-func (l *loop) restoreAddresses(ctx context.Context, saved *v1alpha1.LoadBalancer) error {
-	if len(saved.Status.Addresses) == 0 && len(saved.Status.LoadBalancer.Ingress) == 0 {
-		return nil
+func (l *loop) restoreAddresses(ctx context.Context, saved *v1alpha1.LoadBalancer) (seen bool, err error) {
+	if len(saved.Status.Addresses) == 0 {
+		return true, nil
 	}
-	var current v1alpha1.LoadBalancer
-	err := l.live.Get(ctx, client.ObjectKeyFromObject(saved), &current)
-	if err != nil || len(current.Status.Addresses) > 0 {
-		return client.IgnoreNotFound(err)
+	key := client.ObjectKeyFromObject(saved)
+	var cached, current v1alpha1.LoadBalancer
+	if err := l.client.Get(ctx, key, &cached); err == nil && len(cached.Status.Addresses) > 0 {
+		return true, nil
+	}
+	if err := l.live.Get(ctx, key, &current); err != nil {
+		return true, client.IgnoreNotFound(err) // main has it no more
+	}
+	if len(current.Status.Addresses) > 0 {
+		return false, nil
 	}
 	err = l.applyStatus(ctx, &v1alpha1.LoadBalancer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: saved.Namespace, Name: saved.Name},
 		Status:     v1alpha1.LoadBalancerStatus{Addresses: saved.Status.Addresses, LoadBalancer: saved.Status.LoadBalancer},
 	}, v1alpha1.KindLoadBalancer, hubManager)
-	return client.IgnoreNotFound(err)
+	return false, client.IgnoreNotFound(err)
 }
 
-func (l *loop) restoreReservations(ctx context.Context, saved *v1alpha1.TenantState) error {
+func (l *loop) restoreReservations(ctx context.Context, saved *v1alpha1.TenantState) (seen bool, err error) {
 	if len(saved.Status.Reservations) == 0 {
-		return nil
+		return true, nil
+	}
+	var cached v1alpha1.TenantState
+	if err := l.client.Get(ctx, client.ObjectKeyFromObject(saved), &cached); err != nil || len(cached.Status.Reservations) > 0 {
+		return err == nil, client.IgnoreNotFound(err)
 	}
 	var list []any
 	for _, reservation := range saved.Status.Reservations {
 		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&reservation)
 		if err != nil {
-			return err
+			return false, err
 		}
 		list = append(list, m)
 	}
@@ -138,5 +158,5 @@ func (l *loop) restoreReservations(ctx context.Context, saved *v1alpha1.TenantSt
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.KindTenantState))
 	u.SetNamespace(saved.Namespace)
 	u.SetName(saved.Name)
-	return l.client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(hubManager), client.ForceOwnership)
+	return false, l.client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(hubManager), client.ForceOwnership)
 }

@@ -20,8 +20,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -57,7 +57,6 @@ func (l *loop) announce(ctx context.Context) {
 		t.untold = false
 		l.writeState(ctx, t)
 		l.writeTenant(ctx, t)
-		l.writeObjects(ctx, t)
 	}
 }
 
@@ -169,34 +168,66 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) {
 	t.toldGit = now
 }
 
-// writeObjects writes status.git of the objects of which it may have changed.
-func (l *loop) writeObjects(ctx context.Context, t *tenant) {
-	var mu sync.Mutex
-	var group errgroup.Group
-	group.SetLimit(workers)
-	done := []string{}
-	for path, revision := range t.regit {
-		ref, err := plan.RefOf(t.name, path)
-		if err != nil {
-			done = append(done, path)
+// chunk is how many objects' status.git are written before the loop looks
+// whether there is something more urgent.
+const chunk = 64
+
+// writeObjects writes status.git of objects of which it may have changed, wishes
+// first. It comes after what tenants wait for, and not all at once.
+func (l *loop) writeObjects(ctx context.Context) {
+	left := chunk
+	for _, t := range l.tenants {
+		if t.state == nil || !t.seen.known || len(t.regit) == 0 {
 			continue
 		}
+		paths := slices.SortedFunc(maps.Keys(t.regit), wishesFirst)
+		paths = paths[:min(len(paths), left)]
+		left -= len(paths)
+		failed := l.writeChunk(ctx, t, paths)
+		if left = max(left, 0); failed {
+			left = 0
+		}
+		if len(t.regit) > 0 && !failed {
+			l.inbox.signal()
+		}
+	}
+}
+
+func wishesFirst(a, b string) int {
+	x, _ := repo.ParsePath(a)
+	y, _ := repo.ParsePath(b)
+	if x.Fact() != y.Fact() {
+		if x.Fact() {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(a, b)
+}
+
+func (l *loop) writeChunk(ctx context.Context, t *tenant, paths []string) (failed bool) {
+	errs := make([]error, len(paths))
+	var group errgroup.Group
+	group.SetLimit(workers)
+	for i, path := range paths {
+		revision := t.regit[path]
 		group.Go(func() error {
-			if err := l.writeGit(ctx, t, ref, revision); err != nil {
-				l.trouble(err, "cannot write status.git", t.name)
-				return nil
+			if ref, err := plan.RefOf(t.name, path); err == nil {
+				errs[i] = l.writeGit(ctx, t, ref, revision)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			done = append(done, path)
 			return nil
 		})
 	}
 	_ = group.Wait()
-	for _, path := range done {
+	for i, path := range paths {
+		if errs[i] != nil {
+			l.trouble(errs[i], "cannot write status.git", t.name)
+			failed = true
+			continue
+		}
 		delete(t.regit, path)
 	}
-	t.untold = t.untold || len(t.regit) > 0
+	return failed
 }
 
 func (l *loop) writeGit(ctx context.Context, t *tenant, ref plan.Ref, revision string) error {

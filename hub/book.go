@@ -33,6 +33,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// How long and how often it is looked whether the cache has caught up.
+const (
+	cachePatience = 5 * time.Second
+	cachePoll     = 5 * time.Millisecond
+)
+
 // book knows who has which address and how many listeners. It is made from
 // stored objects and can be made again from them at any time.
 type book struct {
@@ -230,30 +236,52 @@ func (h *hub) rebuildBook(ctx context.Context) error {
 	h.book.hold(list.Items)
 	for i := range states.Items {
 		h.book.reserve(&states.Items[i])
-		h.book.restored[states.Items[i].Namespace] = isRestored(&states.Items[i])
 	}
 	return nil
 }
 
 // loadTenant takes in what was restored of a tenant, once: its old addresses
-// come before new ones.
-func (h *hub) loadTenant(ctx context.Context, state *v1alpha1.TenantState) error {
-	h.book.mu.Lock()
-	known := h.book.restored[state.Namespace]
-	h.book.mu.Unlock()
-	if known {
-		return nil
+// come before new ones. It reads from the API server, because the cache of load
+// balancers may be behind that of TenantStates, and returns true when the cache
+// has caught up and everything is to be read again.
+func (h *hub) loadTenant(ctx context.Context, state *v1alpha1.TenantState) (loaded bool, err error) {
+	if h.book.isRestored(state.Namespace) {
+		return false, nil
 	}
 	var list v1alpha1.LoadBalancerList
-	if err := h.client.List(ctx, &list, client.InNamespace(state.Namespace)); err != nil {
-		return fmt.Errorf("list LoadBalancers of %s: %w", state.Namespace, err)
+	if err := h.live.List(ctx, &list, client.InNamespace(state.Namespace)); err != nil {
+		return false, fmt.Errorf("list LoadBalancers of %s: %w", state.Namespace, err)
+	}
+	for i := range list.Items {
+		if err := h.waitForCache(ctx, &list.Items[i]); err != nil {
+			return false, err
+		}
 	}
 	h.book.mu.Lock()
 	defer h.book.mu.Unlock()
 	h.book.hold(list.Items)
 	h.book.reserve(state)
 	h.book.restored[state.Namespace] = true
-	return nil
+	return true, nil
+}
+
+// waitForCache returns when the cache has the addresses of a load balancer.
+func (h *hub) waitForCache(ctx context.Context, live *v1alpha1.LoadBalancer) error {
+	if len(live.Status.Addresses) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cachePatience)
+	defer cancel()
+	return poll(ctx, cachePoll, func() (bool, error) {
+		cached, err := get(ctx, h.client, &v1alpha1.LoadBalancer{}, client.ObjectKeyFromObject(live))
+		return cached == nil || len(cached.Status.Addresses) > 0, err
+	})
+}
+
+func (b *book) isRestored(namespace string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.restored[namespace]
 }
 
 // hold and reserve are called with mu held.

@@ -17,9 +17,7 @@ limitations under the License.
 package hub
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
+	"cmp"
 	"slices"
 	"time"
 
@@ -27,12 +25,10 @@ import (
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
@@ -93,54 +89,12 @@ func (c *conditions) stalled(reason, message string) {
 	c.set(meta.StalledCondition, true, reason, message)
 }
 
-// apply writes a field of an object server-side, so that it says all that the
-// hub has to say about it and nothing of what others have. The object takes the
-// server's answer.
-func (h *hub) apply(ctx context.Context, object client.Object, field string, value any) error {
-	gvk, err := apiutil.GVKForObject(object, h.client.Scheme())
-	if err != nil {
-		return fmt.Errorf("apply %s: %w", field, err)
+// sameConditions compares without order, which is the server's to choose.
+func sameConditions(a, b []metav1.Condition) bool {
+	sorted := func(list []metav1.Condition) []metav1.Condition {
+		return slices.SortedFunc(slices.Values(list), func(x, y metav1.Condition) int { return cmp.Compare(x.Type, y.Type) })
 	}
-	metadata := map[string]any{"name": object.GetName()}
-	if object.GetNamespace() != "" {
-		metadata["namespace"] = object.GetNamespace()
-	}
-	if object.GetUID() != "" {
-		metadata["uid"] = object.GetUID() // not another object of the same name
-	}
-	document := map[string]any{"apiVersion": gvk.GroupVersion().String(), "kind": gvk.Kind, "metadata": metadata}
-	if field == "status" {
-		document["status"] = value
-	} else {
-		metadata[field] = value
-	}
-	text, err := json.Marshal(document)
-	if err != nil {
-		return fmt.Errorf("apply %s of %s: %w", field, gvk.Kind, err)
-	}
-	patch := client.RawPatch(types.ApplyPatchType, text)
-	if field == "status" {
-		err = h.client.Status().Patch(ctx, object, patch, client.FieldOwner(fieldManager), client.ForceOwnership)
-	} else {
-		err = h.client.Patch(ctx, object, patch, client.FieldOwner(fieldManager), client.ForceOwnership)
-	}
-	if err != nil {
-		return fmt.Errorf("apply %s of %s %s: %w", field, gvk.Kind, client.ObjectKeyFromObject(object), err)
-	}
-	return nil
-}
-
-func (h *hub) applyStatus(ctx context.Context, object client.Object, status any) error {
-	return h.apply(ctx, object, "status", status)
-}
-
-// setFinalizer adds the hub's finalizer to an object, or removes it.
-func (h *hub) setFinalizer(ctx context.Context, object client.Object, present bool) error {
-	finalizers := []string{}
-	if present {
-		finalizers = append(finalizers, v1alpha1.Finalizer)
-	}
-	return h.apply(ctx, object, "finalizers", finalizers)
+	return equality.Semantic.DeepEqual(sorted(a), sorted(b))
 }
 
 func controllerOptions(workers int, leaderOnly *bool) controller.Options {

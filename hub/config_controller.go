@@ -74,12 +74,13 @@ func (c *configuration) take(config *v1alpha1.Config) []v1alpha1.Problem {
 	return nil
 }
 
-func (c *configuration) waitValid(ctx context.Context) error {
+// waitValid returns false if the context ends before there is a valid Config.
+func (c *configuration) waitValid(ctx context.Context) bool {
 	select {
 	case <-c.first:
-		return nil
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
 }
 
@@ -104,8 +105,10 @@ func validateConfig(config *v1alpha1.Config) []v1alpha1.Problem {
 			Message: fmt.Sprintf("infrastructure Host has one proxy group for all tenants, topology %q needs several", t), Remedy: "use global",
 		})
 	}
-	_, wrong := assign.New(config.Spec.AddressPools)
-	return append(problems, wrong...)
+	if len(problems) == 0 {
+		_, problems = assign.New(config.Spec.AddressPools)
+	}
+	return problems
 }
 
 func (h *hub) configKey() types.NamespacedName {
@@ -115,15 +118,14 @@ func (h *hub) configKey() types.NamespacedName {
 // readConfig returns the Config, or that which no Config means: Pool and Host
 // without a pool.
 func (h *hub) readConfig(ctx context.Context) (*v1alpha1.Config, error) {
-	var config v1alpha1.Config
-	if err := h.client.Get(ctx, h.configKey(), &config); client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("get Config %s: %w", h.configKey(), err)
-	} else if err != nil {
-		return &v1alpha1.Config{Spec: v1alpha1.ConfigSpec{
-			AddressProvider: v1alpha1.ProviderPool, Infrastructure: v1alpha1.InfrastructureHost,
-		}}, nil
+	config, err := get(ctx, h.client, &v1alpha1.Config{}, h.configKey())
+	if config != nil || err != nil {
+		return config, err
 	}
-	return &config, nil
+	return &v1alpha1.Config{
+		ObjectMeta: metav1.ObjectMeta{Namespace: h.Namespace, Name: v1alpha1.DefaultName},
+		Spec:       v1alpha1.ConfigSpec{AddressProvider: v1alpha1.ProviderPool, Infrastructure: v1alpha1.InfrastructureHost},
+	}, nil
 }
 
 func (h *hub) setupConfig(mgr manager.Manager, _ *measures) error {
@@ -157,8 +159,11 @@ func (h *hub) reconcileConfig(ctx context.Context, _ reconcile.Request) (reconci
 			return reconcile.Result{}, err
 		}
 	}
-	if config.UID == "" || !h.leader.held.Load() {
+	if config.UID == "" {
 		return reconcile.Result{}, nil
+	}
+	if !h.leader.held.Load() {
+		return reconcile.Result{RequeueAfter: soon}, nil
 	}
 	return reconcile.Result{}, h.writeConfig(ctx, config, problems)
 }
@@ -174,9 +179,10 @@ func (h *hub) writeConfig(ctx context.Context, config *v1alpha1.Config, problems
 		ObjectStatus: v1alpha1.ObjectStatus{ObservedGeneration: config.Generation, Conditions: conditions.list},
 		Version:      h.Version,
 	}
-	if equality.Semantic.DeepEqual(status, config.Status) {
+	if sameConditions(status.Conditions, config.Status.Conditions) && status.Version == config.Status.Version && status.ObservedGeneration == config.Status.ObservedGeneration {
 		return nil
 	}
+	status.Conditions = ownConditions(status.Conditions)
 	err := h.applyStatus(ctx, config, status)
 	if apierrors.IsNotFound(err) {
 		return nil

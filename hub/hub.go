@@ -120,13 +120,15 @@ const (
 type hub struct {
 	Options
 	client client.Client // reads its own writes
+	live   client.Reader // not from the cache
 	now    func() time.Time
 
-	config  *configuration
-	book    *book
-	opening *opening
-	leader  *leadership
-	queue   *queue
+	config       *configuration
+	book         *book
+	opening      *opening
+	leader       *leadership
+	queue        *queue
+	reservations *reservations
 }
 
 // SetupWithManager adds the hub's controllers to a manager.
@@ -152,8 +154,8 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 		return err
 	}
 	h := &hub{
-		Options: o, client: c, now: time.Now,
-		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{},
+		Options: o, client: c, live: mgr.GetAPIReader(), now: time.Now,
+		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, reservations: newReservations(),
 	}
 	m, err := newMeasures(o.Registry, h)
 	if err != nil {

@@ -19,6 +19,8 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +36,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// startPoll is how often a starting hub looks whether it may go on.
-const startPoll = 50 * time.Millisecond
+const (
+	// startPoll is how often a starting hub looks whether it may go on.
+	startPoll = 50 * time.Millisecond
+	// startRetry is when it tries again what failed.
+	startRetry = time.Second
+)
 
 // starter brings a hub from nothing to an open proxy group, once. It runs on
 // every replica, when caches are synced.
@@ -46,20 +52,34 @@ func (s starter) NeedLeaderElection() bool { return false }
 
 // Start is part of manager.Runnable.
 func (s starter) Start(ctx context.Context) error {
-	if err := s.load(ctx); err != nil {
-		return err
-	}
-	if err := s.waitForTenants(ctx); err != nil {
-		return err
-	}
-	s.book.settleAll()
-	if err := s.waitForParts(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{s.load, s.waitForTenants, s.waitForParts} {
+		if !untilDone(ctx, step) {
+			return nil
+		}
 	}
 	s.Publisher.Open(globalGroup)
 	s.opening.done(s.now())
 	log.FromContext(ctx).Info("proxy group opened", "proxyGroup", globalGroup)
 	return s.enqueueAll(ctx)
+}
+
+// untilDone repeats a step until it succeeds, and returns false if the context
+// ends before.
+func untilDone(ctx context.Context, step func(context.Context) error) bool {
+	for {
+		err := step(ctx)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			log.FromContext(ctx).Error(err, "the hub cannot start yet", "retryAfter", startRetry.String())
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(startRetry):
+		}
+	}
 }
 
 // load reads the Config and who has which address. Nothing is reconciled before.
@@ -81,7 +101,7 @@ func (s starter) load(ctx context.Context) error {
 // the others had their time: one tenant's broken source must not stop the rest.
 func (s starter) waitForTenants(ctx context.Context) error {
 	deadline := s.now().Add(s.RestoreGrace)
-	return poll(ctx, func() (bool, error) {
+	err := poll(ctx, startPoll, func() (bool, error) {
 		var tenants v1alpha1.TenantList
 		if err := s.client.List(ctx, &tenants); err != nil {
 			return false, fmt.Errorf("list Tenants: %w", err)
@@ -102,13 +122,17 @@ func (s starter) waitForTenants(ctx context.Context) error {
 		}
 		return restored == all || restored > 0 && s.now().After(deadline), nil
 	})
+	if err == nil {
+		s.book.settleAll()
+	}
+	return err
 }
 
 // waitForParts has everything built that proxies may be serving, and returns
 // when that is done.
 func (s starter) waitForParts(ctx context.Context) error {
 	var list v1alpha1.LoadBalancerList
-	if err := s.client.List(ctx, &list); err != nil {
+	if err := s.live.List(ctx, &list); err != nil { // the cache may not have the restored addresses yet
 		return fmt.Errorf("list LoadBalancers: %w", err)
 	}
 	owners := map[types.NamespacedName]bool{}
@@ -117,15 +141,15 @@ func (s starter) waitForParts(ctx context.Context) error {
 			owners[client.ObjectKeyFromObject(lb)] = true
 		}
 	}
+	all := slices.Collect(maps.Keys(owners))
 	s.opening.await(owners)
-	for owner := range owners {
-		s.queue.add(owner)
-	}
-	return poll(ctx, func() (bool, error) { return s.opening.nothingAwaited(), nil })
+	s.wake(all)
+	return poll(ctx, startPoll, func() (bool, error) { return s.opening.nothingAwaited(), nil })
 }
 
-func poll(ctx context.Context, done func() (bool, error)) error {
-	ticker := time.NewTicker(startPoll)
+// poll asks until the answer is yes, an error, or the context ends, which is one.
+func poll(ctx context.Context, interval time.Duration, done func() (bool, error)) error {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		if ok, err := done(); ok || err != nil {
@@ -133,7 +157,7 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		case <-ticker.C:
 		}
 	}
@@ -216,15 +240,7 @@ func isRestored(state *v1alpha1.TenantState) bool {
 
 // tenantState returns the TenantState of a namespace, or nil.
 func (h *hub) tenantState(ctx context.Context, namespace string) (*v1alpha1.TenantState, error) {
-	var state v1alpha1.TenantState
-	err := h.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v1alpha1.DefaultName}, &state)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("get TenantState %s: %w", namespace, err)
-	}
-	if err != nil {
-		return nil, nil
-	}
-	return &state, nil
+	return get(ctx, h.client, &v1alpha1.TenantState{}, types.NamespacedName{Namespace: namespace, Name: v1alpha1.DefaultName})
 }
 
 // proxies runs on the leader: it makes this replica the one that writes, and
@@ -249,7 +265,7 @@ func (p proxies) Start(ctx context.Context) error {
 	if err := p.enqueueAll(ctx); err != nil {
 		return err
 	}
-	if p.config.waitValid(ctx) != nil {
+	if !p.config.waitValid(ctx) {
 		return nil
 	}
 	return p.Infra.Run(ctx, globalGroup)

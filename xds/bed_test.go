@@ -42,10 +42,10 @@ import (
 	"github.com/kubelb/gitops/xds/ir"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // eventually waits for a condition.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !condition() {
@@ -58,12 +58,12 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 // authority signs the certificates of a test.
 type authority struct {
-	t    *testing.T
+	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func (a *authority) pool() *x509.CertPool {
 
 // files writes what Envoy needs to connect as a proxy of the group.
 func (a *authority) files(group string) (ca, cert, key string) {
-	pair := a.certificate(GroupURI(group))
+	pair := a.certificate(groupURI(group))
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
 		a.t.Fatal(err)
@@ -136,7 +136,7 @@ func (a *authority) files(group string) (ca, cert, key string) {
 // bed is a running server.
 type bed struct {
 	*Server
-	t       *testing.T
+	t       testing.TB
 	ca      *authority
 	clock   *fakeClock
 	address string
@@ -144,16 +144,16 @@ type bed struct {
 }
 
 // start runs a server on a port of its own, with a clock that the test moves.
-func start(t *testing.T) *bed {
+func start(t testing.TB) *bed {
 	return startAt(t, newAuthority(t), "127.0.0.1:0", newFakeClock())
 }
 
-func startAt(t *testing.T, ca *authority, address string, clock *fakeClock) *bed {
+func startAt(t testing.TB, ca *authority, address string, clock *fakeClock) *bed {
 	t.Helper()
 	b := &bed{t: t, ca: ca, clock: clock}
 	log := logr.Discard()
 	if testing.Verbose() {
-		log = testr.NewWithOptions(t, testr.Options{Verbosity: 2})
+		log = testr.NewWithInterface(t, testr.Options{Verbosity: 2})
 	}
 	var err error
 	options := Options{Log: log, TLS: &tls.Config{

@@ -56,7 +56,7 @@ type judge func(k kind, response *discoveryv3.DeltaDiscoveryResponse) (nack stri
 // applies and answers. It fails the test when a listener comes before its
 // cluster and assignment, or a cluster goes before its listeners.
 type proxy struct {
-	t      *testing.T
+	t      testing.TB
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	cancel func()
 	done   chan struct{}
@@ -73,7 +73,7 @@ type proxy struct {
 func (b *bed) connect(group string, j judge, before *proxy) *proxy {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := b.client(b.ca.certificate(GroupURI(group))).DeltaAggregatedResources(ctx)
+	stream, err := b.client(b.ca.certificate(groupURI(group))).DeltaAggregatedResources(ctx)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func (p *proxy) checkRemoval(k kind, name string) {
 }
 
 // clusterOf is the cluster that a TCP listener sends to.
-func clusterOf(t *testing.T, r *discoveryv3.Resource) string {
+func clusterOf(t testing.TB, r *discoveryv3.Resource) string {
 	var l listenerv3.Listener
 	var filter tcpproxyv3.TcpProxy
 	if err := r.GetResource().UnmarshalTo(&l); err != nil {

@@ -23,7 +23,8 @@ limitations under the License.
 // What it promises:
 //
 //   - A proxy gets the resources of one group, named by the URI in its client
-//     certificate ([GroupURI]); what it says of itself counts for nothing.
+//     certificate (kubelb://proxy-group/<group>); what it says of itself counts
+//     for nothing.
 //   - A group that was not opened yet is silent: its proxies keep what they have
 //     while a starting hub is still building.
 //   - Make before break, for each proxy by its own acknowledgements: a listener

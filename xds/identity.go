@@ -26,8 +26,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// GroupURI is the name, a URI, that the certificate of a group's proxies has.
-func GroupURI(group string) *url.URL {
+// groupURI is the name, a URI, that the certificate of a group's proxies has.
+func groupURI(group string) *url.URL {
 	return &url.URL{Scheme: "kubelb", Host: "proxy-group", Path: "/" + group}
 }
 
@@ -44,12 +44,12 @@ func groupOf(ctx context.Context) (string, error) {
 	var groups []string
 	for _, uri := range info.State.VerifiedChains[0][0].URIs {
 		group, ok := strings.CutPrefix(uri.Path, "/")
-		if ok && group != "" && *uri == *GroupURI(group) {
+		if ok && group != "" && *uri == *groupURI(group) {
 			groups = append(groups, group)
 		}
 	}
 	if len(groups) != 1 {
-		return "", errors.New("the client certificate does not name one proxy group: its URI should be " + GroupURI("<group>").String())
+		return "", errors.New("the client certificate does not name one proxy group: its URI should be " + groupURI("<group>").String())
 	}
 	return groups[0], nil
 }

@@ -70,7 +70,8 @@ func TestRefusedListenerIsTriedAgainLater(t *testing.T) {
 		return n
 	}
 	eventually(t, "the first refusal", func() bool { return nacks() == 1 })
-	for _, wait := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
+	for i, wait := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
+		eventually(t, "the server took the refusal", func() bool { return attempts(b, "edge", "127.0.0.1:80/TCP") == i+1 })
 		b.clock.advance(wait*time.Second - time.Millisecond)
 		// What is published now is answered after anything the clock set off.
 		name := fmt.Sprintf("after-%d-%d", wait, rand.Int())
@@ -88,8 +89,23 @@ func TestRefusedListenerIsTriedAgainLater(t *testing.T) {
 		}
 	}
 	p.think(nil)
-	b.clock.advance(lastRetry)
-	b.verdict("edge", "web", "programmed", func(v ir.Verdict) bool { return v.Programmed && len(v.Rejections) == 0 })
+	b.verdict("edge", "web", "programmed", func(v ir.Verdict) bool {
+		b.clock.advance(lastRetry)
+		return v.Programmed && len(v.Rejections) == 0
+	})
+}
+
+// attempts is how often the one proxy of a group refused a listener.
+func attempts(b *bed, group, listener string) int {
+	g := b.group(group)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := range g.sessions {
+		if r := s.lanes[listeners].refused[listener]; r != nil && !r.retrying {
+			return r.attempts
+		}
+	}
+	return 0
 }
 
 func TestRefusedListenerIsTriedAtOnceWhenItChanges(t *testing.T) {
@@ -135,14 +151,6 @@ func TestSilentProxysRefusalDoesNotCount(t *testing.T) {
 	b.verdict("edge", "web", "still rejected", rejected)
 	b.clock.advance(silence)
 	b.verdict("edge", "web", "programmed", programmed)
-}
-
-// isAny finds bad versions by what only the test knows of them.
-func versionOf(b *bed, group string, k kind, name string) string {
-	g := b.group(group)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.desired[k][name].version
 }
 
 func TestAnonymousRefusalIsBisected(t *testing.T) {
@@ -230,6 +238,20 @@ func TestNothingOfAnotherOwnerIsAFallback(t *testing.T) {
 	b.verdict("edge", "old", "removed", removed)
 	if p.count(listeners) != 0 {
 		t.Error("the old owner's listener is still there")
+	}
+}
+
+func TestListenerOfAGoneOwnerGoesWhenItsHeirIsRefused(t *testing.T) {
+	b := start(t)
+	b.publish("edge", map[string]*ir.Part{"old": lb("old", "127.0.0.1", 80, "127.0.0.2:1")})
+	b.Open("edge")
+	p := b.connect("edge", refuseAnonymously(clusters, func(r *discoveryv3.Resource) bool { return r.GetName() == "new" }), nil)
+	b.programmed("edge", "old")
+	b.publish("edge", map[string]*ir.Part{"old": nil, "new": lb("new", "127.0.0.1", 80, "127.0.0.3:1")})
+	b.verdict("edge", "new", "rejected", rejected)
+	b.verdict("edge", "old", "removed", removed)
+	if p.count(listeners) != 0 || p.count(clusters) != 0 {
+		t.Error("something of the old owner is still there")
 	}
 }
 
@@ -339,18 +361,19 @@ func TestHistoriesConverge(t *testing.T) {
 			}
 			live := 0
 			for owner, part := range parts {
-				if part == nil {
-					b.verdict("edge", owner, "removed", removed)
-					continue
+				wished := removed
+				if part != nil {
+					live++
+					wished = programmed
 				}
-				live++
-				b.verdict("edge", owner, "programmed", func(v ir.Verdict) bool {
+				b.verdict("edge", owner, "as it should be", func(v ir.Verdict) bool {
 					b.clock.advance(lastRetry) // what was refused is tried again
-					return v.Programmed
+					return wished(v)
 				})
 			}
 			for i, p := range proxies {
 				eventually(t, fmt.Sprintf("proxy %d has all", i), func() bool {
+					b.clock.advance(lastRetry)
 					return p.count(listeners) == live && p.count(clusters) == live
 				})
 			}

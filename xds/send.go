@@ -188,21 +188,24 @@ func (s *session) consider(l *lane, name string, again bool) (*resource, step) {
 	case l.kind == assignments && !l.wants(name):
 		return nil, nothing
 	case l.kind == listeners:
-		return want, s.considerListener(l, want)
+		return s.considerListener(l, want, have)
 	}
 	return want, add
 }
 
-// considerListener lets a listener through, or leaves it to wake.
-func (s *session) considerListener(l *lane, want *resource) step {
+// considerListener lets a listener through, or leaves it to wake. What another
+// owner had under the name does not outlive a refusal.
+func (s *session) considerListener(l *lane, want, have *resource) (*resource, step) {
 	delete(l.waiting, want.name)
-	switch s.gate(want) {
-	case open:
-		return add
-	case waiting:
+	switch gate := s.gate(want); {
+	case gate == open:
+		return want, add
+	case gate == waiting:
 		l.waiting[want.name] = struct{}{}
+	case have != nil && have.owner != want.owner:
+		return have, drop
 	}
-	return nothing
+	return nil, nothing
 }
 
 // attribute gives what the proxy has under a name to the owner that has the name

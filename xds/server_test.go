@@ -37,10 +37,9 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
-func programmed(v ir.Verdict) bool    { return v.Programmed }
-func notProgrammed(v ir.Verdict) bool { return !v.Programmed }
-func removed(v ir.Verdict) bool       { return v.Removed }
-func rejected(v ir.Verdict) bool      { return len(v.Rejections) > 0 }
+func programmed(v ir.Verdict) bool { return v.Programmed }
+func removed(v ir.Verdict) bool    { return v.Removed }
+func rejected(v ir.Verdict) bool   { return len(v.Rejections) > 0 }
 
 func TestListenersComeLastAndGoFirst(t *testing.T) {
 	b := start(t)
@@ -191,11 +190,11 @@ func TestOnlyGroupCertificatesAreServed(t *testing.T) {
 	other := &url.URL{Scheme: "kubelb", Host: "tenant", Path: "/edge"}
 	for name, certificates := range map[string][]tls.Certificate{
 		"no certificate":           nil,
-		"somebody else's":          {foreign.certificate(GroupURI("edge"))},
+		"somebody else's":          {foreign.certificate(groupURI("edge"))},
 		"no URI":                   {b.ca.certificate()},
 		"URI of another kind":      {b.ca.certificate(other)},
-		"URI without a group":      {b.ca.certificate(GroupURI(""))},
-		"two groups":               {b.ca.certificate(GroupURI("edge"), GroupURI("acme"))},
+		"URI without a group":      {b.ca.certificate(groupURI(""))},
+		"two groups":               {b.ca.certificate(groupURI("edge"), groupURI("acme"))},
 		"URI with more than group": {b.ca.certificate(&url.URL{Scheme: "kubelb", Host: "proxy-group", Path: "/edge", RawQuery: "x"})},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +215,7 @@ func TestOnlyGroupCertificatesAreServed(t *testing.T) {
 
 func TestStateOfTheWorldIsRefused(t *testing.T) {
 	b := start(t)
-	stream, err := b.client(b.ca.certificate(GroupURI("edge"))).StreamAggregatedResources(context.Background())
+	stream, err := b.client(b.ca.certificate(groupURI("edge"))).StreamAggregatedResources(context.Background())
 	if err == nil {
 		_, err = stream.Recv()
 	}
@@ -335,7 +334,7 @@ func TestSubscribersHearOfEveryChange(t *testing.T) {
 	is("programmed", programmed)
 	p.cancel()
 	is("no proxy", func(v ir.Verdict) bool { return v.Proxies == 0 && !v.Programmed })
-	p = b.connect("edge", refuseNamed(map[string]string{"127.0.0.1:81/TCP": "no"}), p)
+	b.connect("edge", refuseNamed(map[string]string{"127.0.0.1:81/TCP": "no"}), p)
 	is("programmed again", programmed)
 	b.publish("edge", map[string]*ir.Part{"web": lb("web", "127.0.0.1", 81, "127.0.0.2:1")})
 	is("rejected", rejected)
@@ -366,9 +365,9 @@ func TestCostIsThatOfTheChange(t *testing.T) {
 		b.verdict("edge", "lb-00042", "removed", removed)
 		return count() - before
 	}
-	few, lots := looks(100), looks(3000)
+	few, lots := looks(100), looks(2000)
 	if lots > few+5 { // how things meet in one response varies a little
-		t.Errorf("%d looks among 100, %d among 3,000", few, lots)
+		t.Errorf("%d looks among 100, %d among 2,000", few, lots)
 	}
 }
 

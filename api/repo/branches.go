@@ -45,7 +45,10 @@ func StatusRef(tenant string) string { return statusPrefix + tenant }
 func ReviewRef(tenant string) string { return reviewPrefix + tenant }
 
 // IntentTenant returns the tenant whose intents a ref holds.
-func IntentTenant(ref string) (tenant string, ok bool) { return strings.CutPrefix(ref, intentPrefix) }
+func IntentTenant(ref string) (tenant string, ok bool) {
+	tenant, ok = strings.CutPrefix(ref, intentPrefix)
+	return tenant, ok && ValidTenant(tenant)
+}
 
 // Trailers of our own commits.
 const (

@@ -18,12 +18,18 @@ package repo
 
 import (
 	"bytes"
-	"encoding/json"
+	"cmp"
+	gojson "encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -63,17 +69,13 @@ const (
 )
 
 // Decode reads a tenant's intent file strictly: one document of the kind that
-// the path is for, with the name and namespace that the path demands, without
-// unknown fields, status, aliases or server-made metadata. It also applies
-// [v1alpha1.Validate]. If there is any problem the object is nil.
+// the path is for, with the name, namespace and origin that the path demands,
+// without unknown fields, status, aliases or server-made metadata. It also
+// applies [v1alpha1.Validate]. If there is any problem the object is nil.
 func Decode(path string, file File) (Object, []v1alpha1.Problem) {
-	object, p, problem := decode(path, file, false)
-	if problem != nil {
-		return nil, []v1alpha1.Problem{*problem}
-	}
-	problems := v1alpha1.Validate(object)
-	for i := range problems {
-		problems[i].Path, problems[i].Object = path, p.Source()
+	object, problems := decode(path, file, intentForm)
+	if len(problems) == 0 { // else what is not read would seem to be missing
+		problems = located(path, v1alpha1.Validate(object))
 	}
 	if len(problems) > 0 {
 		return nil, problems
@@ -85,59 +87,82 @@ func Decode(path string, file File) (Object, []v1alpha1.Problem) {
 // intent, but it is not validated: it holds what was decided field by field,
 // which need not be a valid whole.
 func DecodeBase(path string, file File) (Object, []v1alpha1.Problem) {
-	object, _, problem := decode(path, file, false)
-	if problem != nil {
-		return nil, []v1alpha1.Problem{*problem}
+	object, problems := decode(path, file, intentForm)
+	if len(problems) > 0 {
+		return nil, problems
 	}
 	return object, nil
 }
 
-// DecodeStatus reads a file of a status branch.
+// DecodeStatus reads a file of a status branch. Fields that it does not know are
+// left out: the hub that wrote them may be newer than its reader.
 func DecodeStatus(path string, file File) (Object, []v1alpha1.Problem) {
-	object, _, problem := decode(path, file, true)
-	if problem != nil {
-		return nil, []v1alpha1.Problem{*problem}
+	object, problems := decode(path, file, statusForm)
+	if len(problems) > 0 {
+		return nil, problems
 	}
 	return object, nil
 }
 
-func decode(path string, file File, status bool) (Object, Path, *v1alpha1.Problem) {
-	problem := func(object, field, reason, message, remedy string) *v1alpha1.Problem {
-		return &v1alpha1.Problem{Path: path, Object: object, Field: field, Reason: reason, Message: message, Remedy: remedy}
-	}
+// form says what a document may hold.
+type form int
+
+const (
+	intentForm form = iota
+	statusForm
+)
+
+// decode returns the object as far as it can be read, and every problem of its
+// form.
+func decode(path string, file File, form form) (Object, []v1alpha1.Problem) {
 	p, err := ParsePath(path)
-	if err == nil && p.Kind == v1alpha1.KindTenantState && !status {
+	if err == nil && p.Kind == v1alpha1.KindTenantState && form != statusForm {
 		err = fmt.Errorf("a TenantState is only on status branches")
 	}
 	if err != nil {
-		return nil, p, problem("", "", ReasonUnknownPath, err.Error(), "remove the file, or move it to where docs/repository.md says")
+		return nil, []v1alpha1.Problem{{Path: path, Reason: ReasonUnknownPath, Message: err.Error(), Remedy: "remove the file, or move it to where " + manual + " says"}}
 	}
 	if bad := checkFile(file); bad != nil {
-		bad.Path, bad.Object = path, p.Source()
-		return nil, p, bad
+		return nil, located(path, []v1alpha1.Problem{*bad})
 	}
 	text, err := toJSON(file.Data)
 	if err != nil {
-		return nil, p, problem(p.Source(), "", ReasonMalformed, err.Error(), "write one plain YAML document")
+		return nil, located(path, []v1alpha1.Problem{{Reason: ReasonMalformed, Message: err.Error(), Remedy: "write one plain YAML document"}})
 	}
-	if bad := checkHead(text, p); bad != nil {
-		bad.Path, bad.Object = path, p.Source()
-		return nil, p, bad
+	if problems := checkHead(text, p); len(problems) > 0 {
+		return nil, located(path, problems)
 	}
 	object := kinds[p.Kind]()
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(object); err != nil {
-		field, message := explain(err)
-		return nil, p, problem(p.Source(), field, ReasonMalformed, message, "correct the field; docs/repository.md lists them")
+	unknown, err := json.UnmarshalStrict(text, object)
+	if err != nil {
+		return nil, located(path, []v1alpha1.Problem{explain(err)})
 	}
-	if !status {
-		if bad := checkIntent(text, object); bad != nil {
-			bad.Path, bad.Object = path, p.Source()
-			return nil, p, bad
-		}
+	if form == statusForm {
+		return object, nil
 	}
-	return object, p, nil
+	var problems []v1alpha1.Problem
+	for _, err := range unknown {
+		problems = append(problems, explain(err))
+	}
+	problems = append(problems, checkIntent(text, object)...)
+	if was, err := PathOf(object); err != nil || was != path {
+		problems = append(problems, v1alpha1.Problem{
+			Field: "metadata.labels", Reason: ReasonAddressMismatch, Message: fmt.Sprintf("the origin in labels and annotations is not that of the path, %s", p.Source()),
+			Remedy: fmt.Sprintf("correct %s and %s, or remove them", v1alpha1.LabelOriginNS, v1alpha1.LabelOriginName),
+		})
+	}
+	return object, located(path, problems)
+}
+
+const manual = "docs/repository.md"
+
+// located says where problems are.
+func located(path string, problems []v1alpha1.Problem) []v1alpha1.Problem {
+	p, _ := ParsePath(path)
+	for i := range problems {
+		problems[i].Path, problems[i].Object = path, p.Source()
+	}
+	return problems
 }
 
 func checkFile(file File) *v1alpha1.Problem {
@@ -163,57 +188,62 @@ type head struct {
 	} `json:"metadata"`
 }
 
-func checkHead(text []byte, p Path) *v1alpha1.Problem {
+func checkHead(text []byte, p Path) (problems []v1alpha1.Problem) {
 	var h head
-	if err := json.Unmarshal(text, &h); err != nil {
-		return &v1alpha1.Problem{Reason: ReasonMalformed, Message: "the document is not a Kubernetes object: " + err.Error(), Remedy: "write an object with apiVersion, kind and metadata"}
+	if err := json.UnmarshalCaseSensitivePreserveInts(text, &h); err != nil {
+		return []v1alpha1.Problem{{Reason: ReasonMalformed, Message: "the document is not a Kubernetes object: " + strings.TrimPrefix(err.Error(), "json: "),
+			Remedy: "write an object with apiVersion, kind and metadata"}}
 	}
-	expect := func(field, got, want, reason string) *v1alpha1.Problem {
-		return &v1alpha1.Problem{Field: field, Reason: reason, Message: fmt.Sprintf("%s is %q, at this path it must be %q", field, got, want), Remedy: fmt.Sprintf("set %s to %q, or move the file", field, want)}
-	}
-	switch namespace := v1alpha1.TenantNamespace(p.Tenant); {
-	case h.APIVersion != groupVersion:
-		return expect("apiVersion", h.APIVersion, groupVersion, ReasonForeignKind)
-	case h.Kind != p.Kind:
-		return expect("kind", h.Kind, p.Kind, ReasonForeignKind)
-	case h.Metadata.Namespace != namespace:
-		return expect("metadata.namespace", h.Metadata.Namespace, namespace, ReasonAddressMismatch)
-	case h.Metadata.Name != p.ObjectName():
-		return expect("metadata.name", h.Metadata.Name, p.ObjectName(), ReasonAddressMismatch)
-	}
-	return nil
-}
-
-// checkIntent refuses what an intent must not carry: a status, and metadata
-// beyond name, namespace, labels and annotations.
-func checkIntent(text []byte, object Object) *v1alpha1.Problem {
-	var m map[string]json.RawMessage
-	var metadata struct {
-		Metadata map[string]json.RawMessage `json:"metadata"`
-	}
-	if json.Unmarshal(text, &m) != nil || json.Unmarshal(text, &metadata) != nil {
-		return &v1alpha1.Problem{Reason: ReasonMalformed, Message: "the document is not an object", Remedy: "write an object with apiVersion, kind and metadata"}
-	}
-	forbidden := func(field string) *v1alpha1.Problem {
-		return &v1alpha1.Problem{Field: field, Reason: ReasonForbiddenContent, Message: field + " cannot be set in the repository", Remedy: "remove the field"}
-	}
-	if _, ok := m["status"]; ok {
-		return forbidden("status")
-	}
-	for key := range metadata.Metadata {
-		switch key {
-		case "name", "namespace", "labels", "annotations":
-		default:
-			return forbidden("metadata." + key)
+	expect := func(field, got, want, reason string) {
+		if got != want {
+			problems = append(problems, v1alpha1.Problem{
+				Field: field, Reason: reason, Message: fmt.Sprintf("%s is %q, at this path it must be %q", field, got, want),
+				Remedy: fmt.Sprintf("set %s to %q, or move the file", field, want),
+			})
 		}
 	}
-	if secret, ok := object.(*v1alpha1.SyncSecret); ok && (len(secret.Data) > 0 || len(secret.StringData) > 0) {
-		problem := forbidden("data")
-		problem.Remedy = "seal the secret (kubelbctl seal) and treat the plaintext as disclosed"
-		return problem
-	}
-	return nil
+	expect("apiVersion", h.APIVersion, groupVersion, ReasonForeignKind)
+	expect("kind", h.Kind, p.Kind, ReasonForeignKind)
+	expect("metadata.namespace", h.Metadata.Namespace, v1alpha1.TenantNamespace(p.Tenant), ReasonAddressMismatch)
+	expect("metadata.name", h.Metadata.Name, p.ObjectName(), ReasonAddressMismatch)
+	return problems
 }
+
+// checkIntent refuses what an intent must not carry: a status, metadata beyond
+// name, namespace, labels and annotations, and plaintext.
+func checkIntent(text []byte, object Object) (problems []v1alpha1.Problem) {
+	var document struct {
+		Status   any            `json:"status"`
+		Metadata map[string]any `json:"metadata"`
+	}
+	if err := json.UnmarshalCaseSensitivePreserveInts(text, &document); err != nil {
+		return []v1alpha1.Problem{explain(err)}
+	}
+	forbid := func(field, remedy string) {
+		problems = append(problems, v1alpha1.Problem{Field: field, Reason: ReasonForbiddenContent, Message: field + " cannot be set in the repository", Remedy: remedy})
+	}
+	if document.Status != nil {
+		forbid("status", "remove the field")
+	}
+	for _, key := range slices.Sorted(maps.Keys(document.Metadata)) {
+		if !slices.Contains(metadataKeys, key) {
+			forbid("metadata."+key, "remove the field")
+		}
+	}
+	if secret, ok := object.(*v1alpha1.SyncSecret); ok {
+		const remedy = "seal the secret (kubelbctl seal) and treat the plaintext as disclosed"
+		if len(secret.Data) > 0 {
+			forbid("data", remedy)
+		}
+		if len(secret.StringData) > 0 {
+			forbid("stringData", remedy)
+		}
+	}
+	return problems
+}
+
+// metadataKeys are what an intent has of metadata.
+var metadataKeys = []string{"name", "namespace", "labels", "annotations"}
 
 // toJSON converts one YAML document. It refuses a second document, duplicate
 // keys and aliases (which could expand without bound).
@@ -228,19 +258,17 @@ func toJSON(data []byte) ([]byte, error) {
 	return text, nil
 }
 
-func unmarshalNumbers(text []byte, into *map[string]any) error {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	return decoder.Decode(into)
-}
+var quotedField = regexp.MustCompile(`field "([^"]+)"`)
 
-func explain(err error) (field, message string) {
-	message = strings.TrimPrefix(err.Error(), "json: ")
-	if typed, ok := err.(*json.UnmarshalTypeError); ok {
-		return typed.Field, fmt.Sprintf("%s is a %s where a %s belongs", typed.Field, typed.Value, typed.Type)
+// explain puts a decoder's error into words.
+func explain(err error) v1alpha1.Problem {
+	p := v1alpha1.Problem{Reason: ReasonMalformed, Message: strings.TrimPrefix(err.Error(), "json: "), Remedy: "correct the field; " + manual + " lists them"}
+	var typed *gojson.UnmarshalTypeError
+	if errors.As(err, &typed) {
+		p.Field = typed.Field
+		p.Message = fmt.Sprintf("%s is a %s where a %s belongs", cmp.Or(typed.Field, "the document"), typed.Value, typed.Type)
+	} else if match := quotedField.FindStringSubmatch(p.Message); match != nil {
+		p.Field = match[1]
 	}
-	if name, ok := strings.CutPrefix(message, "unknown field "); ok {
-		return strings.Trim(name, `"`), message
-	}
-	return "", message
+	return p
 }

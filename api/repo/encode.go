@@ -17,12 +17,14 @@ limitations under the License.
 package repo
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/yaml"
 )
 
 // Object is a typed object of api/v1alpha1.
@@ -33,15 +35,18 @@ type Object interface {
 
 // Encode writes an object's intent canonically: sorted keys, only apiVersion,
 // kind, name, namespace, labels, annotations and the spec; no status, nothing
-// that a server made, no nulls, no empty maps and lists. Equal objects have
-// equal bytes. The error is a bug: an object that is not of a known kind.
+// that a server made, no nulls, no empty maps and lists. Of defaults only those
+// are written that a reader would miss: the names and protocols of ports, and
+// the names of groups of endpoints, by which these lists are sorted. Objects
+// that mean the same have equal bytes. The error is a bug: an object that is not
+// of a known kind.
 func Encode(object Object) ([]byte, error) {
 	m, err := canonical(object)
 	if err != nil {
 		return nil, err
 	}
 	delete(m, "status")
-	return yaml.Marshal(m)
+	return Marshal(m)
 }
 
 // EncodeStatus writes what a status branch has of an object: apiVersion, kind,
@@ -59,7 +64,7 @@ func EncodeStatus(object Object) ([]byte, error) {
 	if status, ok := m["status"]; ok {
 		out["status"] = status
 	}
-	return yaml.Marshal(out)
+	return Marshal(out)
 }
 
 // Document returns an object's canonical form as JSON types: what [Encode]
@@ -78,18 +83,14 @@ func canonical(object Object) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(object)
+	m, err := toMap(object)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s %s/%s: %w", kind, object.GetNamespace(), object.GetName(), err)
-	}
-	var m map[string]any
-	if err := unmarshalNumbers(text, &m); err != nil {
 		return nil, fmt.Errorf("encode %s %s/%s: %w", kind, object.GetNamespace(), object.GetName(), err)
 	}
 	m["apiVersion"], m["kind"] = groupVersion, kind
 	metadata := map[string]any{}
 	if old, ok := m["metadata"].(map[string]any); ok {
-		for _, key := range []string{"name", "namespace", "labels", "annotations"} {
+		for _, key := range metadataKeys {
 			if value, ok := old[key]; ok {
 				metadata[key] = value
 			}
@@ -97,7 +98,19 @@ func canonical(object Object) (map[string]any, error) {
 	}
 	m["metadata"] = metadata
 	prune(m)
+	normalizer{v1alpha1.Defaults(kind), v1alpha1.MergeKeys(kind)}.fields("", m)
 	return m, nil
+}
+
+func toMap(object Object) (m map[string]any, err error) {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	err = decoder.Decode(&m)
+	return m, err
 }
 
 // prune drops nulls and empty maps and lists, except inside embedded resources,

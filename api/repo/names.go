@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
+	"strings"
 )
 
 // Limits of names.
@@ -55,11 +56,11 @@ func RouteName(namespace, name, kind string) string {
 func LabelValue(value string) string { return cut(value, MaxLabelLength) }
 
 // cut returns text if it is short enough, else its beginning and 10 hex digits
-// of its SHA-256, which together have exactly limit bytes.
+// of its SHA-256, which together have at most limit bytes and are a name again.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
 	}
 	sum := sha256.Sum256([]byte(text))
-	return text[:limit-11] + "-" + hex.EncodeToString(sum[:5])
+	return strings.TrimRight(text[:limit-11], "-._") + "-" + hex.EncodeToString(sum[:5])
 }

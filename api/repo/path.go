@@ -200,32 +200,38 @@ func PathOf(object Object) (string, error) {
 	if p.ObjectName() != object.GetName() {
 		return "", fmt.Errorf("%s %s: its origin %s/%s demands the name %s", kind, object.GetName(), p.Namespace, p.Name, p.ObjectName())
 	}
+	if q, err := ParsePath(p.String()); err != nil || q != p {
+		return "", fmt.Errorf("%s %s: its origin %s/%s is not that of an object", kind, object.GetName(), p.Namespace, p.Name)
+	}
 	return p.String(), nil
 }
 
 // Origin returns the namespace, the name and the kind in lower case of an
-// object's source object. Empty strings mean that it has none that can be told.
+// object's source object: from its labels and annotation if they are complete,
+// else from its name. Empty strings mean that it has none that can be told.
 func Origin(object Object) (namespace, name, kind string) {
 	labels := object.GetLabels()
-	kind = strings.ToLower(strings.SplitN(labels[v1alpha1.LabelOriginKind], ".", 2)[0])
+	kind, _, _ = strings.Cut(strings.ToLower(labels[v1alpha1.LabelOriginKind]), ".")
 	namespace, name = labels[v1alpha1.LabelOriginNS], labels[v1alpha1.LabelOriginName]
 	if origin, ok := object.GetAnnotations()[v1alpha1.AnnotationOrigin]; ok {
 		namespace, name, _ = strings.Cut(origin, "/")
 	}
-	if namespace == "" {
-		namespace, name, _ = strings.Cut(object.GetName(), ".")
+	rest, suffix := object.GetName(), ""
+	switch object.(type) {
+	case *v1alpha1.LoadBalancer, *v1alpha1.Backend:
+		suffix = "service"
+	case *v1alpha1.SyncSecret:
+		suffix = "secret"
+	case *v1alpha1.Route:
+		if dot := strings.LastIndexByte(rest, '.'); dot > 0 {
+			rest, suffix = rest[:dot], rest[dot+1:]
+		}
 	}
 	if kind == "" {
-		switch object.(type) {
-		case *v1alpha1.LoadBalancer, *v1alpha1.Backend:
-			kind = "service"
-		case *v1alpha1.SyncSecret:
-			kind = "secret"
-		case *v1alpha1.Route:
-			if dot := strings.LastIndexByte(name, '.'); dot > 0 {
-				name, kind = name[:dot], name[dot+1:]
-			}
-		}
+		kind = suffix
+	}
+	if namespace == "" || name == "" {
+		namespace, name, _ = strings.Cut(rest, ".")
 	}
 	return namespace, name, kind
 }

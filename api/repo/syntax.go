@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -52,13 +53,34 @@ func checkNode(node *yaml.Node, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("line %d: nested more than %d deep", node.Line, maxDepth)
 	}
-	if node.Kind == yaml.AliasNode || node.Anchor != "" {
+	switch {
+	case node.Kind == yaml.AliasNode || node.Anchor != "":
 		return fmt.Errorf("line %d: anchors and aliases are not allowed", node.Line)
+	case node.Style&yaml.TaggedStyle != 0:
+		return fmt.Errorf("line %d: tags are not allowed", node.Line)
 	}
-	for _, child := range node.Content {
+	for i, child := range node.Content {
+		if node.Kind == yaml.MappingNode && i%2 == 0 && !isPlainKey(child) {
+			return fmt.Errorf("line %d: a key is not a string; put it in quotes", child.Line)
+		}
 		if err := checkNode(child, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// isPlainKey reports whether every reader of YAML takes a key for a string. Two
+// keys that become equal only when they are read (1 and "1") would leave it to
+// chance which one counts.
+func isPlainKey(key *yaml.Node) bool {
+	if key.Kind != yaml.ScalarNode {
+		return false
+	}
+	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle
+	return key.Style&quoted != 0 || key.ShortTag() == "!!str" && !oldBooleans[strings.ToLower(key.Value)]
+}
+
+// oldBooleans are strings to YAML 1.2 and booleans to YAML 1.1, which Kubernetes
+// reads.
+var oldBooleans = map[string]bool{"y": true, "n": true, "yes": true, "no": true, "on": true, "off": true}

@@ -250,3 +250,7 @@ type ConfigList struct {
 
 	Items []Config `json:"items"`
 }
+
+// ReasonNotSupported of a Config's condition: this version of the hub cannot do
+// what it asks for.
+const ReasonNotSupported = "NotSupported"

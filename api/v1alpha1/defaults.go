@@ -16,7 +16,7 @@ limitations under the License.
 
 package v1alpha1
 
-// Defaults returns what the absent fields of a kind's wishes mean, by their
+// Defaults returns what the absent fields of a kind's documents mean, by their
 // paths: "spec.ports.protocol" is the protocol of every port. They are the
 // defaults of the CRDs and those that the hub reads into an absent field.
 func Defaults(kind string) map[string]string { return defaults[kind] }
@@ -36,5 +36,9 @@ var defaults = map[string]map[string]string{
 		"spec.endpoints.name":           "default",
 		"spec.endpoints.ports.name":     "default",
 		"spec.endpoints.ports.protocol": "TCP",
+	},
+	KindBackend: {
+		"spec.ports.name":     "default",
+		"spec.ports.protocol": "TCP",
 	},
 }

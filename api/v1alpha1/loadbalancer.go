@@ -239,6 +239,8 @@ const (
 	ReasonRejectedByProxy   = "RejectedByProxy"
 	ReasonNoEndpoints       = "NoEndpoints"
 	ReasonPartlyProgrammed  = "PartlyProgrammed"
+	ReasonTooManyListeners  = "TooManyListeners"
+	ReasonUnreachable       = "Unreachable"
 )
 
 // Reasons of problems of a LoadBalancer's ports and endpoints. They concern what

@@ -20,23 +20,22 @@ limitations under the License.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
-
-	"go.uber.org/zap/zapcore"
+	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/cmd/internal/manager"
 	"github.com/kubelb/gitops/gitsync"
 	"github.com/kubelb/gitops/hub"
+	"github.com/kubelb/gitops/hub/infra"
 	"github.com/kubelb/gitops/xds"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
 // version is set by the linker.
@@ -50,70 +49,74 @@ func main() {
 }
 
 type options struct {
-	namespace, listen, metrics, probes, webhook, stateDir, envoy string
-	leaderElection                                               bool
+	manager                                     manager.Options
+	namespace, listen, webhook, stateDir, envoy string
 }
 
 func run() error {
-	var o options
+	o := options{manager: manager.Options{Lease: "19f32e7b.kubelb.k8c.io"}}
 	flag.StringVar(&o.namespace, "namespace", "kubelb", "namespace of Config, GitSources and keys")
 	flag.StringVar(&o.listen, "listen-address", ":8001", "where xDS is served, with mutual TLS")
-	flag.StringVar(&o.metrics, "metrics-addr", ":9443", "where metrics are served; 0 turns them off")
-	flag.StringVar(&o.probes, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 turns them off")
-	flag.StringVar(&o.webhook, "webhook-addr", ":9292", "where POST /hook/<namespace>/<gitsource> is served; 0 turns it off")
+	flag.StringVar(&o.webhook, "webhook-addr", ":9292", "where POST /hook/<namespace>/<gitsource> is served; empty turns it off")
 	flag.StringVar(&o.stateDir, "state-dir", "/var/lib/kubelb", "where infrastructure Host keeps Envoy's bootstrap, certificates and lock")
-	flag.StringVar(&o.envoy, "envoy", os.Getenv("ENVOY"), "Envoy binary for infrastructure Host; envoy in $PATH if empty")
-	flag.BoolVar(&o.leaderElection, "enable-leader-election", true, "let one replica write at a time")
-	logging := zap.Options{TimeEncoder: zapcore.RFC3339NanoTimeEncoder}
-	logging.BindFlags(flag.CommandLine)
+	flag.StringVar(&o.envoy, "envoy", "", "Envoy for infrastructure Host; $ENVOY, or envoy in $PATH, if empty")
+	o.manager.AddFlags(flag.CommandLine, ":9443")
 	flag.Parse()
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+	o.manager.LeaseNamespace = o.namespace
 
-	mgr, err := newManager(o)
+	ctx := ctrl.SetupSignalHandler()
+	mgr, err := manager.New(o.manager)
 	if err != nil {
 		return err
 	}
-	server, err := xds.New(xds.Options{Log: ctrl.Log.WithName("xds")})
-	if err != nil {
-		return err
-	}
-	if err := hub.SetupWithManager(mgr, hub.Options{
-		Namespace: o.namespace, Version: version, XDS: server,
-		ListenAddress: o.listen, StateDir: o.stateDir, Envoy: o.envoy,
-	}); err != nil {
-		return fmt.Errorf("set up the controllers: %w", err)
+	if err := addHub(ctx, mgr, o); err != nil {
+		return fmt.Errorf("set up the hub: %w", err)
 	}
 	if err := gitsync.SetupWithManager(mgr, gitsync.Options{
 		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version}, WebhookAddr: o.webhook,
 	}); err != nil {
 		return fmt.Errorf("set up gitsync: %w", err)
 	}
-	return mgr.Start(ctrl.SetupSignalHandler())
+	return mgr.Start(ctx)
 }
 
-func newManager(o options) (ctrl.Manager, error) {
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	config, err := ctrl.GetConfig()
+// addHub adds the controllers, the xDS server and the proxies of this machine.
+func addHub(ctx context.Context, mgr ctrl.Manager, o options) error {
+	secrets, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
-		return nil, fmt.Errorf("find the cluster (--kubeconfig, $KUBECONFIG or in-cluster): %w", err)
+		return err
 	}
-	config.QPS = -1 // the API server's own fairness bounds us
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, LeaderElection: o.leaderElection, LeaderElectionID: "19f32e7b.kubelb.k8c.io",
-		LeaderElectionNamespace: o.namespace, LeaderElectionReleaseOnCancel: true,
-		Metrics: metricsserver.Options{BindAddress: o.metrics}, HealthProbeBindAddress: o.probes,
+	authority, err := hub.LoadAuthority(ctx, secrets, o.namespace)
+	if err != nil {
+		return err
+	}
+	server, err := xds.New(xds.Options{TLS: authority.ServerConfig(time.Now), Log: ctrl.Log.WithName("xds")})
+	if err != nil {
+		return err
+	}
+	metrics.Registry.MustRegister(server)
+	listener, err := infra.Listen(o.stateDir, o.listen)
+	if err != nil {
+		return err
+	}
+	host, err := infra.NewHost(infra.Options{
+		StateDir: o.stateDir, Envoy: o.envoy, XDS: infra.Local(listener), Identity: hub.Identities(authority),
+		Log: ctrl.Log.WithName("infra"),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("set up the manager: %w", err)
+		return err
 	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return nil, err
+	if err := mgr.Add(unelected(func(ctx context.Context) error { return server.Serve(ctx, listener) })); err != nil {
+		return err
 	}
-	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
+	return hub.SetupWithManager(mgr, hub.Options{
+		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version}, Publisher: server, Infra: host,
+	})
 }
+
+// unelected runs on every replica, leader or not.
+type unelected func(context.Context) error
+
+func (u unelected) Start(ctx context.Context) error { return u(ctx) }
+
+func (u unelected) NeedLeaderElection() bool { return false }

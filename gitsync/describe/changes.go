@@ -85,7 +85,7 @@ func flatten(object repo.Object) flat {
 		return out
 	}
 	out.kind, _ = doc["kind"].(string)
-	keys := mergeKeys(out.kind)
+	keys := v1alpha1.MergeKeys(out.kind)
 	var walk func(schema, field string, v any)
 	walk = func(schema, field string, v any) {
 		switch v := v.(type) {
@@ -309,17 +309,4 @@ func text(v any) string {
 		return fmt.Sprint(v)
 	}
 	return string(data)
-}
-
-// mergeKeys stands in for v1alpha1.MergeKeys.
-func mergeKeys(kind string) map[string][]string {
-	switch kind {
-	case v1alpha1.KindLoadBalancer:
-		return map[string][]string{"spec.ports": {"name"}, "spec.endpoints": {"name"}, "spec.endpoints.ports": {"name"}}
-	case v1alpha1.KindRoute:
-		return map[string][]string{"spec.endpoints": {"name"}, "spec.endpoints.ports": {"name"}}
-	case v1alpha1.KindBackend:
-		return map[string][]string{"spec.ports": {"name"}}
-	}
-	return nil
 }

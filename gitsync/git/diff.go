@@ -108,7 +108,7 @@ func (w *differ) entry(x, y treeEntry, prefix string, depth int) error {
 	if name == "" {
 		name = y.name
 	}
-	if x.mode == modeDir || y.mode == modeDir { // their keys are equal: both or alone
+	if x.mode == modeDir || y.mode == modeDir { // both, or the other is absent
 		return w.trees(x.hash, y.hash, prefix+name+"/", depth+1)
 	}
 	if x.hash == y.hash && x.fileMode() == y.fileMode() {

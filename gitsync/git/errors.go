@@ -36,7 +36,7 @@ var (
 	ErrNotFound = errors.New("repository not found")
 	// ErrUnavailable: the server was not reached, did not answer in time, or
 	// said that it cannot serve now. Worth repeating later.
-	ErrUnavailable = errors.New("Git server unavailable")
+	ErrUnavailable = errors.New("the Git server is unavailable")
 	// ErrProtocol: the answer is not what a Git server says.
 	ErrProtocol = errors.New("not a usable Git server")
 	// ErrNoAtomic: an atomic push was asked of a server that has none.

@@ -137,7 +137,7 @@ func (r *Remote) fetchOnce(ctx context.Context, s *Store, q fetchRequest) (done 
 	if err != nil {
 		return false, r.distrust(uploadPack, err)
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	packets := newPacketReader(body)
 	if can.version == 2 {
 		done, err = answerV2(packets)

@@ -110,7 +110,7 @@ func (r *Remote) push(ctx context.Context, s *Store, updates []RefUpdate, atomic
 	if err != nil {
 		return nil, unknownOutcome(r.distrust(receivePack, err))
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	rep, err := readReport(newPacketReader(body), can.offers("side-band-64k"))
 	results := rep.results(updates, r.distrust(receivePack, err))
 	for i, u := range updates {

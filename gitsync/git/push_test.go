@@ -216,7 +216,7 @@ func TestPushCutOffReply(t *testing.T) {
 			t.Error(err)
 			return nil
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		if body, err = io.ReadAll(resp.Body); err != nil {
 			t.Error(err)
 		}
@@ -261,7 +261,7 @@ func TestPushFailuresThatChangedNothing(t *testing.T) {
 	next := commitOn(t, s, tip, map[string]string{"a": "1"})
 	for code, want := range map[int]error{
 		401: ErrUnauthorized, 403: ErrUnauthorized, 404: ErrNotFound, 429: ErrUnavailable,
-		500: ErrUnknownOutcome, 502: ErrUnknownOutcome, 504: ErrUnknownOutcome,
+		204: ErrUnknownOutcome, 500: ErrUnknownOutcome, 502: ErrUnknownOutcome, 504: ErrUnknownOutcome,
 	} {
 		srv.intercept(func(w http.ResponseWriter, req *http.Request) bool {
 			if req.Method == http.MethodPost {

@@ -125,7 +125,7 @@ func (r *Remote) listRefs(ctx context.Context, prefixes []string) (map[string]Ha
 	if err != nil {
 		return nil, r.distrust(uploadPack, err)
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	refs, err := parseRefs(body)
 	return refs, r.distrust(uploadPack, err)
 }
@@ -178,7 +178,7 @@ func (r *Remote) advertisement(ctx context.Context, service string) (a *advertis
 	if err != nil {
 		return nil, false, err
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	a, err = parseAdvertisement(body, service)
 	if err != nil {
 		return nil, false, err

@@ -110,12 +110,10 @@ func parseTrailers(paragraph string) Trailers {
 }
 
 func isTrailerKey(key string) bool {
-	for _, r := range key {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-') {
-			return false
-		}
-	}
-	return key != ""
+	odd := strings.IndexFunc(key, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
+	})
+	return key != "" && odd < 0
 }
 
 // joinMessage writes a message that splitMessage takes apart again.

@@ -29,6 +29,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // The two services of a Git server.
@@ -95,6 +96,7 @@ func newTransport(rawURL string, o Options) (transport, error) {
 				TLSClientConfig:     tlsConfig,
 				ForceAttemptHTTP2:   true,
 				MaxIdleConnsPerHost: 16,
+				IdleConnTimeout:     30 * time.Second, // sooner than servers do
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -149,7 +151,7 @@ func (t *httpTransport) do(req *http.Request, accept string) (io.ReadCloser, err
 	}
 	body := &drained{resp.Body}
 	if err := statusError(resp, accept); err != nil {
-		body.Close()
+		_ = body.Close()
 		return nil, err
 	}
 	return body, nil
@@ -172,7 +174,7 @@ func statusError(resp *http.Response, accept string) error {
 	case code >= 300 && code < 400:
 		e.kind = ErrNotFound
 		e.cause = fmt.Errorf("moved to %q", redacted(resp.Header.Get("Location")))
-	case code >= 500:
+	case code >= 500 || code < 300:
 		e.sent = true // a proxy may have given up on a server that did not
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {

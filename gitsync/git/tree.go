@@ -47,14 +47,6 @@ type treeEntry struct {
 	hash Hash
 }
 
-// key is what entries are ordered by: a directory as if its name ended in "/".
-func (e treeEntry) key() string {
-	if e.mode == modeDir {
-		return e.name + "/"
-	}
-	return e.name
-}
-
 func (e treeEntry) fileMode() repo.FileMode {
 	switch e.mode {
 	case modeSymlink:
@@ -144,7 +136,8 @@ func find(entries []treeEntry, name string) (treeEntry, bool) {
 	return treeEntry{}, false
 }
 
-// compareKeys orders entries without making their keys.
+// compareKeys is Git's order: by name, that of a directory as if it ended in
+// "/".
 func compareKeys(a, b treeEntry) int {
 	n := min(len(a.name), len(b.name))
 	if c := strings.Compare(a.name[:n], b.name[:n]); c != 0 {
@@ -153,7 +146,7 @@ func compareKeys(a, b treeEntry) int {
 	return cmp.Compare(a.at(n), b.at(n))
 }
 
-// at is byte i of the key; its end counts as zero.
+// at is byte i of what an entry is ordered by; its end counts as zero.
 func (e treeEntry) at(i int) byte {
 	switch {
 	case i < len(e.name):

@@ -16,6 +16,7 @@ limitations under the License.
 package integrate
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -42,7 +43,7 @@ type schema struct {
 }
 
 func schemaOf(kind string) *schema {
-	return &schema{keys: mergeKeys(kind), defaults: v1alpha1.Defaults(kind), whole: wholes}
+	return &schema{keys: v1alpha1.MergeKeys(kind), defaults: v1alpha1.Defaults(kind), whole: wholes}
 }
 
 // wholes are unions, references and embedded resources: a mixture of two would
@@ -58,6 +59,10 @@ func (s *schema) fold(at string, v any) any {
 	switch v := v.(type) {
 	case string:
 		if v == s.defaults[at] {
+			return nil
+		}
+	case json.Number:
+		if v == "0" { // a number that base has not decided: none of ours can be 0
 			return nil
 		}
 	case map[string]any:
@@ -186,15 +191,4 @@ func keys(ms ...map[string]any) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(all))
-}
-
-// mergeKeys stands in for v1alpha1.MergeKeys.
-func mergeKeys(kind string) map[string][]string {
-	switch kind {
-	case v1alpha1.KindLoadBalancer:
-		return map[string][]string{"spec.ports": {"name"}, "spec.endpoints": {"name"}, "spec.endpoints.ports": {"name"}}
-	case v1alpha1.KindRoute:
-		return map[string][]string{"spec.endpoints": {"name"}, "spec.endpoints.ports": {"name"}}
-	}
-	return nil
 }

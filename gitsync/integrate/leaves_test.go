@@ -31,13 +31,24 @@ type leaves map[string]string
 func (l leaves) broken() bool { return l["!"] == "broken" }
 
 func leavesOf(file repo.File) leaves {
+	if read, ok := leavesRead[string(file.Data)]; ok {
+		return read
+	}
+	read := readLeaves(file)
+	leavesRead[string(file.Data)] = read
+	return read
+}
+
+var leavesRead = map[string]leaves{} // decoding is most of a history's time
+
+func readLeaves(file repo.File) leaves {
 	out := leaves{}
 	if file.Data == nil {
 		return out
 	}
-	object, problems := repo.Decode(wishPath("one"), file)
+	object, problems := repo.DecodeBase(wishPath("one"), file) // not validated: base holds parts of documents
 	if len(problems) > 0 {
-		if object, problems = repo.Decode(wishPath("two"), file); len(problems) > 0 {
+		if object, problems = repo.DecodeBase(wishPath("two"), file); len(problems) > 0 {
 			return leaves{"!": "broken"}
 		}
 	}
@@ -55,7 +66,7 @@ func leavesOf(file repo.File) leaves {
 	for _, port := range lb.Spec.Ports {
 		at := "spec.ports[" + port.Name + "]"
 		out[at+"!"] = "there"
-		out[at+".port"] = fmt.Sprint(port.Port)
+		set(at+".port", fmt.Sprint(port.Port), "0")
 		set(at+".protocol", string(port.Protocol), "TCP")
 	}
 	return out
@@ -85,10 +96,27 @@ func (w *world) pin(path string, before, after leaves) {
 	for _, leaf := range universe {
 		whole := element(leaf)
 		if before[leaf] != after[leaf] || before["!"] != after["!"] || whole != "" && before[whole] != after[whole] {
-			if w.pins[path] == nil {
-				w.pins[path] = leaves{}
+			w.setPin(path, leaf, after[leaf])
+		}
+	}
+}
+
+func (w *world) setPin(path, leaf, value string) {
+	if w.pins[path] == nil {
+		w.pins[path] = leaves{}
+	}
+	w.pins[path][leaf] = value
+}
+
+// pinElements pins all of an element that a person's edit kept on main when the
+// tenant removed it: from then on it is that person's whole.
+func (w *world) pinElements(held []v1alpha1.HeldField) {
+	for _, h := range held {
+		on := leavesOf(w.main()[h.Path])
+		for _, leaf := range universe {
+			if element(leaf) == h.Field+"!" && on[h.Field+"!"] != "" {
+				w.setPin(h.Path, leaf, on[leaf])
 			}
-			w.pins[path][leaf] = after[leaf]
 		}
 	}
 }
@@ -103,10 +131,7 @@ func (w *world) rejected(in Input) {
 		on, proposed := leavesOf(in.Main[path]), leavesOf(file)
 		for _, leaf := range universe {
 			if on[leaf] != proposed[leaf] {
-				if w.pins[path] == nil {
-					w.pins[path] = leaves{}
-				}
-				w.pins[path][leaf] = on[leaf]
+				w.setPin(path, leaf, on[leaf])
 			}
 		}
 	}

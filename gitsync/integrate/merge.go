@@ -31,7 +31,7 @@ type merge struct {
 
 // document decides a whole document, where the tenant's deletion always wins.
 func (w merge) document(b, i, m any) verdict {
-	if i == nil && b != nil && m != nil && equal(b,m) {
+	if i == nil && b != nil {
 		return verdict{}
 	}
 	return w.decide("", b, i, m, true)

@@ -93,15 +93,17 @@ func (w *world) base() repo.Tree {
 	}
 }
 
-// input hands in only what differs, as the caller does.
 func (w *world) input() Input {
-	in := narrow(Input{Tenant: tenant, Intent: w.intent, Base: w.base(), Main: w.main(), Decided: len(decided(w.base())), Review: w.reviewed})
+	in := Input{Tenant: tenant, Intent: w.intent, Base: w.base(), Main: w.main(), Decided: len(decided(w.base())), Review: w.reviewed}
 	if w.review != nil {
 		in.Proposed, in.Closed = w.review.intent, w.review.closed
 	}
 	return in
 }
 
+func equalTrees(a, b repo.Tree) bool { return maps.EqualFunc(a, b, sameFile) }
+
+// narrow hands in only what differs, as the caller does.
 func narrow(in Input) Input {
 	full := in
 	in.Intent, in.Base, in.Main = repo.Tree{}, repo.Tree{}, repo.Tree{}
@@ -122,7 +124,7 @@ func narrow(in Input) Input {
 // first one, if the server is not atomic. It reports whether everything landed.
 func (w *world) hub(pushes int, between func()) (Input, Result, bool) {
 	in := w.input()
-	result := Integrate(in)
+	result := Integrate(narrow(in))
 	parent := w.mains[len(w.mains)-1]
 	main, base := apply(w.main(), result.Main), apply(w.base(), result.Base)
 	commit := mainCommit{id: parent.id, tree: main}
@@ -144,13 +146,18 @@ func (w *world) hub(pushes int, between func()) (Input, Result, bool) {
 	if w.atomic {
 		steps = []func(){func() { pushBase(); pushMain() }, steps[2]}
 	}
+	defer func() {
+		if equalTrees(w.base(), base) {
+			w.pinElements(result.Held)
+		}
+	}()
 	for n, push := range steps {
 		if n >= pushes {
 			w.log("hub died after %d of %d pushes", n, len(steps))
 			return in, result, false
 		}
 		push()
-		if n == 0 && between != nil && !w.atomic {
+		if n == 0 && between != nil {
 			between()
 		}
 	}
@@ -250,13 +257,12 @@ func history(reviewed, atomic, people bool) func(*rapid.T) {
 				w.check(t)
 			case "crash":
 				var between func()
-				if people && rapid.Bool().Draw(t, "person in between") {
+				if people && !atomic && rapid.Bool().Draw(t, "person in between") {
 					between = func() { w.person(t) }
 				}
-				before := len(w.mains)
 				in, result, _ := w.hub(rapid.IntRange(0, 2).Draw(t, "pushes"), between)
-				if between == nil && (len(w.mains) > before || len(result.Main) == 0) {
-					w.unpin(in) // what the step saw ended some holds
+				if between == nil && equalTrees(w.main(), apply(in.Main, result.Main)) && equalTrees(w.base(), apply(in.Base, result.Base)) {
+					w.judge(t, in, result) // it landed
 				}
 			}
 		}

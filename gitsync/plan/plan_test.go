@@ -45,9 +45,8 @@ type golden struct {
 	Problems []v1alpha1.Problem `json:"problems,omitempty"`
 }
 
-// TestGolden plans each folder of testdata: main is what is there now, before
-// what was applied (every file of it good or bad). Both Changed and Full are
-// planned and have to say the same, but that Full applies what did not change.
+// TestGolden plans each folder of testdata, as a change and in full: main is what
+// is there now, before is what was applied.
 func TestGolden(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*")
 	if err != nil || len(cases) == 0 {

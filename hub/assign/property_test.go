@@ -17,6 +17,7 @@ limitations under the License.
 package assign_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -79,10 +80,8 @@ func (m *machine) assign(t *rapid.T) {
 	if len(got) > 0 {
 		m.live[r.Owner] = got
 		m.ports[r.Owner] = slices.DeleteFunc(slices.Clone(r.Ports), func(p assign.Port) bool { return slices.Contains(m.allocator.Refused(r.Owner), p) })
-		if problem == nil || problem.Reason == v1alpha1.ReasonPortConflict && len(before) > 0 {
-			if len(before) == 0 {
-				delete(m.reserved, r.Owner)
-			}
+		if len(before) == 0 {
+			delete(m.reserved, r.Owner)
 		}
 	}
 }
@@ -188,7 +187,7 @@ func TestARestartChangesNothing(t *testing.T) {
 			steps = append(steps, step{owner, true})
 		}
 		slices.SortFunc(steps, func(x, y step) int {
-			return compareText(fmt.Sprint(x), fmt.Sprint(y))
+			return cmp.Compare(fmt.Sprint(x), fmt.Sprint(y))
 		})
 		for _, s := range rapid.Permutation(steps).Draw(t, "order") {
 			if s.reserve {
@@ -197,7 +196,7 @@ func TestARestartChangesNothing(t *testing.T) {
 				again.Hold(s.owner, m.live[s.owner], m.ports[s.owner])
 			}
 		}
-		order := slices.SortedFunc(maps.Keys(m.live), func(x, y assign.Owner) int { return compareText(fmt.Sprint(x), fmt.Sprint(y)) })
+		order := slices.SortedFunc(maps.Keys(m.live), func(x, y assign.Owner) int { return cmp.Compare(fmt.Sprint(x), fmt.Sprint(y)) })
 		for _, owner := range order {
 			got, problem := again.Assign(assign.Request{Owner: owner, Ports: m.ports[owner]})
 			if problem != nil || !reflect.DeepEqual(got, m.live[owner]) {
@@ -210,16 +209,6 @@ func TestARestartChangesNothing(t *testing.T) {
 			t.Fatalf("a newcomer gets %v, after a restart %v", x, y)
 		}
 	})
-}
-
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func BenchmarkAssignDoesNotSlowDownWithAssignments(b *testing.B) {

@@ -137,7 +137,7 @@ func (b *builder) ports() (out []port) {
 		number, ok := irPort(p.Port, p.Protocol)
 		switch {
 		case !ok:
-			b.problem(field, v1alpha1.ReasonInvalid, fmt.Sprintf("%d/%s is not a port", p.Port, p.Protocol), "use 1 to 65535 and TCP or UDP")
+			b.problem(field, v1alpha1.ReasonInvalid, fmt.Sprintf("%d/%s is not a port", p.Port, cmp.Or(p.Protocol, corev1.ProtocolTCP)), "use 1 to 65535 and TCP or UDP")
 		case names[name] || numbers[number]:
 			b.problem(field, v1alpha1.ReasonInvalid, fmt.Sprintf("the name or %s is there twice", number), "remove one of the two")
 		case slices.Contains(b.Refused, number):

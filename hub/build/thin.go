@@ -27,7 +27,10 @@ import (
 const defaultMaxEndpoints = 16
 
 func (b *builder) maxEndpoints() int {
-	return int(cmp.Or(b.Tenant.Spec.MaxEndpointsPerPort, defaultMaxEndpoints))
+	if limit := b.Tenant.Spec.MaxEndpointsPerPort; limit > 0 {
+		return int(limit)
+	}
+	return defaultMaxEndpoints
 }
 
 // thin keeps limit of the endpoints, picked by rendezvous hash: each load

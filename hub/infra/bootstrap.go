@@ -27,12 +27,15 @@ import (
 var (
 	//go:embed bootstrap.yaml
 	bootstrapText string
-	//go:embed identity.yaml
-	identityText string
+	//go:embed certificate.yaml
+	certificateText string
+	//go:embed authority.yaml
+	authorityText string
 
-	functions         = template.FuncMap{"quote": quote}
-	bootstrapTemplate = template.Must(template.New("bootstrap").Funcs(functions).Parse(bootstrapText))
-	identityTemplate  = template.Must(template.New("identity").Funcs(functions).Parse(identityText))
+	functions           = template.FuncMap{"quote": quote}
+	bootstrapTemplate   = template.Must(template.New("bootstrap").Funcs(functions).Parse(bootstrapText))
+	certificateTemplate = template.Must(template.New("certificate").Funcs(functions).Parse(certificateText))
+	authorityTemplate   = template.Must(template.New("authority").Funcs(functions).Parse(authorityText))
 )
 
 // bootstrap is what an Envoy has to know to find the hub.
@@ -42,14 +45,27 @@ type bootstrap struct {
 	XDSPort     uint16
 	ServerName  string
 	Admin       string // path of the admin interface's socket
-	Identity    string // path of the file that identity makes
-	IdentityDir string
+	Certificate string // path of the file with the proxies' own certificate
+	Authority   string // path of the file with who signs the hub's
+	IdentityDir string // where both are, and nothing else
 	Connections int
 }
 
 func (b bootstrap) yaml() ([]byte, error) { return execute(bootstrapTemplate, b) }
 
-func (i Identity) yaml() ([]byte, error) { return execute(identityTemplate, i) }
+// files returns the SDS files of an identity by name. Envoy takes one secret from
+// a file.
+func (i Identity) files() (map[string][]byte, error) {
+	certificate, err := execute(certificateTemplate, i)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := execute(authorityTemplate, i)
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{certificateFile: certificate, authorityFile: authority}, nil
+}
 
 func execute(t *template.Template, data any) ([]byte, error) {
 	var out bytes.Buffer

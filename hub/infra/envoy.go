@@ -41,7 +41,10 @@ const (
 	bootstrapFile = "bootstrap.yaml"
 	recordFile    = "envoy.json"
 	logFile       = "envoy.log"
-	identityFile  = "identity/sds.yaml" // alone in its folder, which Envoy watches
+	identityDir   = "identity" // holds the next two and nothing else: Envoy watches it
+
+	certificateFile = identityDir + "/certificate.yaml"
+	authorityFile   = identityDir + "/authority.yaml"
 
 	// drainTime is how long connections of a listener that went may last.
 	drainTime = 10 * time.Minute
@@ -84,7 +87,7 @@ func (h *Host) newEnvoy(group string) (*envoy, error) {
 	if n := len(e.path(adminSocket)); n > maxSocketPath {
 		return nil, fmt.Errorf("the path of %s has %d bytes, Linux allows %d: choose a shorter --state-dir", e.path(adminSocket), n, maxSocketPath)
 	}
-	if err := os.MkdirAll(filepath.Dir(e.path(identityFile)), 0o700); err != nil {
+	if err := os.MkdirAll(e.path(identityDir), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of proxy group %s: %w", group, err)
 	}
 	return e, nil
@@ -93,7 +96,7 @@ func (h *Host) newEnvoy(group string) (*envoy, error) {
 func (e *envoy) path(name string) string { return filepath.Join(e.dir, name) }
 
 // keepRunning adopts or starts Envoy, waits for its end, and begins again.
-func (e *envoy) keepRunning(ctx context.Context) error {
+func (e *envoy) keepRunning(ctx context.Context) {
 	backOff := firstBackOff
 	for {
 		begin := time.Now()
@@ -101,20 +104,20 @@ func (e *envoy) keepRunning(ctx context.Context) error {
 		if err == nil {
 			err = running.wait(ctx)
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 		if time.Since(begin) > longLife {
 			backOff = firstBackOff
 		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
 			e.log.Error(err, "Envoy cannot run", "retryAfter", backOff.String())
-		} else {
+		default:
 			e.log.Info("Envoy ended", "pid", running.PID, "log", e.path(logFile), "retryAfter", backOff.String())
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(backOff):
 		}
 		backOff = min(2*backOff, lastBackOff)
@@ -158,8 +161,9 @@ func (e *envoy) bootstrap() bootstrap {
 		XDSPort:     e.host.options.XDS.Port(),
 		ServerName:  e.serverName,
 		Admin:       e.path(adminSocket),
-		Identity:    e.path(identityFile),
-		IdentityDir: filepath.Dir(e.path(identityFile)),
+		Certificate: e.path(certificateFile),
+		Authority:   e.path(authorityFile),
+		IdentityDir: e.path(identityDir),
 		Connections: e.host.sizes.connections,
 	}
 }
@@ -333,9 +337,9 @@ func (e *envoy) writeIdentity() (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("make the certificate of proxy group %s: %w", e.group, err)
 	}
-	text, err := identity.yaml()
-	if err == nil {
-		err = replaceFile(e.path(identityFile), text)
+	files, err := identity.files()
+	for name, text := range files {
+		err = errors.Join(err, replaceFile(e.path(name), text))
 	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("write the certificate of proxy group %s: %w", e.group, err)

@@ -146,7 +146,8 @@ func (h *Host) Run(ctx context.Context, group string) error {
 	}
 	e.serverName = identity.ServerName
 	go e.renewIdentity(ctx, identity.RenewAt)
-	return e.keepRunning(ctx)
+	e.keepRunning(ctx)
+	return nil
 }
 
 // Reach connects to an address once. It tries for at most a second.

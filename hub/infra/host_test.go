@@ -20,7 +20,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -39,8 +38,6 @@ import (
 	"github.com/kubelb/gitops/hub/infra"
 	"github.com/kubelb/gitops/hub/pki"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const patience = 30 * time.Second
 

@@ -50,7 +50,7 @@ func Listen(stateDir, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("open the port of the xDS server: %w", err)
 	}
 	taken := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	if err := os.MkdirAll(stateDir, 0o700); err == nil {
+	if err = os.MkdirAll(stateDir, 0o700); err == nil {
 		err = replaceFile(file, []byte(taken+"\n"))
 	}
 	if err != nil {

@@ -20,30 +20,35 @@ import (
 	"flag"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 )
 
+var update = flag.Bool("update", false, "write the golden files anew")
+
 func TestTheBootstrapIsWhatItWas(t *testing.T) {
-	update := flag.Lookup("update").Value.String() == "true"
 	made, err := bootstrap{
 		Group: "global", XDSAddress: "127.0.0.1", XDSPort: 8001, ServerName: "xds.kubelb", Admin: "/var/lib/kubelb/global/admin.sock",
-		Identity: "/var/lib/kubelb/global/identity/sds.yaml", IdentityDir: "/var/lib/kubelb/global/identity", Connections: 1000,
+		Certificate: "/var/lib/kubelb/global/identity/certificate.yaml", Authority: "/var/lib/kubelb/global/identity/authority.yaml",
+		IdentityDir: "/var/lib/kubelb/global/identity", Connections: 1000,
 	}.yaml()
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, update, "testdata/bootstrap.yaml", made)
-	made, err = Identity{Certificate: []byte("a\nb\n"), Key: []byte("<k>\n"), Authority: []byte("c: \"d\"\n"), ServerName: "xds.kubelb"}.yaml()
+	golden(t, "testdata/bootstrap.yaml", made)
+	files, err := Identity{Certificate: []byte("a\nb\n"), Key: []byte("<k>\n"), Authority: []byte("c: \"d\"\n"), ServerName: "xds.kubelb"}.files()
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, update, "testdata/identity.yaml", made)
+	for name, text := range files {
+		golden(t, "testdata/"+filepath.Base(name), text)
+	}
 }
 
-func golden(t *testing.T, update bool, path string, got []byte) {
+func golden(t *testing.T, path string, got []byte) {
 	t.Helper()
-	if update {
+	if *update {
 		if err := os.WriteFile(path, got, 0o600); err != nil {
 			t.Fatal(err)
 		}

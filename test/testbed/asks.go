@@ -65,9 +65,22 @@ func AskUDP(ctx context.Context, address, data string) (Reply, error) {
 }
 
 func ask(ctx context.Context, network, address, data string) (Reply, error) {
+	return askFrom(ctx, network, "", address, data)
+}
+
+// askFrom asks from a UDP address of one's own, or from any.
+func askFrom(ctx context.Context, network, local, address, data string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	var dialer net.Dialer
+	if local != "" {
+		from, err := net.ResolveUDPAddr(network, local)
+		if err != nil {
+			return Reply{}, err
+		}
+		dialer.LocalAddr = from
+	}
+	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return Reply{}, err
 	}

@@ -197,7 +197,7 @@ func (b *Bed) Close() error {
 	}
 	for _, tenant := range tenants {
 		if tenant != nil {
-			tenant.Cluster.stop()
+			tenant.stop()
 		}
 	}
 	if b.Git != nil {

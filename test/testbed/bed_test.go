@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -271,4 +272,30 @@ func wantRefused(ctx context.Context, address string) error {
 		return fmt.Errorf("want a refused connection: %w", err)
 	}
 	return nil
+}
+
+func TestABedThatIsInterruptedWhileItStartsLeavesNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	first := func(string, time.Duration) { cancel() } // the Git server, long before the planes
+	bed, err := New(ctx, Options{Name: "interrupted", Tenants: []string{"acme"}, Progress: first})
+	if err == nil {
+		t.Fatal(bed.Close(), "the bed started")
+	}
+	if left := members(beds() + "/interrupted-"); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+	if folders, _ := filepath.Glob(beds() + "/interrupted-*"); len(folders) > 0 {
+		t.Errorf("%v are left", folders)
+	}
+}
+
+func TestAMissingToolIsNamedWithItsRemedy(t *testing.T) {
+	t.Setenv("KUBEBUILDER_ASSETS", t.TempDir())
+	if _, err := Tool("etcd"); err == nil || !strings.Contains(err.Error(), "make tools") {
+		t.Errorf("got %v", err)
+	}
+	t.Setenv("KUBEBUILDER_ASSETS", "")
+	if _, err := Tool("nosuch"); err == nil || err.Error() != "nosuch is not installed: run `make tools`" {
+		t.Errorf("got %v", err)
+	}
 }

@@ -161,13 +161,21 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
 	c.mu.Lock()
 	delete(c.addresses, name)
 	c.mu.Unlock()
-	now := int64(0)
-	err := c.clients.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err := c.clients.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return err
 	}
-	return c.clients.CoreV1().Pods("").DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now},
-		metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	pods, err := c.clients.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + name})
+	if err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		err := c.clients.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetNodeReady changes the node's Ready condition and nothing else: its pods

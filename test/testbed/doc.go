@@ -49,6 +49,9 @@ limitations under the License.
 // says so (KUBELB_BED=<folder>/<name>), and so do processes that it starts and
 // hands its environment on to; no other process is ever signalled.
 //
+// One thing is envtest's: an empty file per port in kubebuilder-envtest in the
+// user's cache folder, which it removes itself when it is used again later.
+//
 // The package refuses to run elsewhere than on Linux, and says which command
 // installs a tool that is missing.
 package testbed

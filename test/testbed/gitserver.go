@@ -83,7 +83,11 @@ func newGitServer(ctx context.Context, h *home) (*GitServer, error) {
 	}
 	g.alive, g.end = context.WithCancel(context.Background())
 	g.AddUser(Admin, "")
-	g.address = "127.0.0.1:0"
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	g.address = fmt.Sprintf("127.0.0.1:%d", port)
 	if err := g.Start(); err != nil {
 		return nil, err
 	}
@@ -101,7 +105,6 @@ func (g *GitServer) Start() error {
 	if err != nil {
 		return fmt.Errorf("Git server: %w", err)
 	}
-	g.address = listener.Addr().String()
 	g.server = &http.Server{Handler: http.HandlerFunc(g.serve), ReadHeaderTimeout: time.Minute}
 	go func(server *http.Server) { _ = server.Serve(listener) }(g.server)
 	return nil

@@ -73,8 +73,7 @@ func newHome(name string) (*home, error) {
 		err = h.startWatchdog()
 	}
 	if err != nil {
-		h.close()
-		return nil, err
+		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
 }

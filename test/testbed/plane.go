@@ -20,10 +20,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,12 +86,16 @@ func (p *Plane) configure() error {
 			return err
 		}
 	}
-	port, err := freePort()
-	if err != nil {
-		return err
+	var ports [3]int
+	for i := range ports {
+		if ports[i], err = freePort(); err != nil {
+			return err
+		}
 	}
-	etcd.URL = &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)}
-	etcd.Configure().Set("unsafe-no-fsync", "true").Set("log-level", "warn")
+	etcd.URL = &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", ports[0])}
+	etcd.Configure().Set("listen-peer-urls", fmt.Sprintf("http://127.0.0.1:%d", ports[1])).
+		Set("unsafe-no-fsync", "true").Set("log-level", "warn")
+	apiserver.Address, apiserver.Port = "127.0.0.1", strconv.Itoa(ports[2])
 	apiserver.Configure().
 		// Object data only: no one dials it, and a loopback address is refused.
 		Set("advertise-address", "10.99.0.1").
@@ -172,8 +176,8 @@ func (p *Plane) startServers(ctx context.Context) error {
 	for { // envtest may be about to start the second one
 		_ = p.killMembers()
 		select {
-		case <-started:
-			return ctx.Err()
+		case err := <-started:
+			return errors.Join(ctx.Err(), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -258,17 +262,4 @@ func (p *Plane) killServers() {
 	_ = p.killMembers()
 	// envtest learns that its processes are gone; it can only complain of that.
 	_ = p.processes.Stop()
-}
-
-// freePort finds a TCP port that is free now on 127.0.0.1.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	address, ok := listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, errors.New("a TCP listener without a TCP address")
-	}
-	return address.Port, listener.Close()
 }

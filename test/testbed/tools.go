@@ -30,7 +30,12 @@ import (
 // kube-controller-manager, kubectl, envoy. Ready-made ones are honoured: ENVOY
 // names Envoy itself, KUBEBUILDER_ASSETS a folder with the others.
 func Tool(name string) (string, error) {
-	if given := os.Getenv("ENVOY"); name == "envoy" && given != "" {
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, ".tools", "bin", name)
+	if given := os.Getenv("ENVOY"); name == "envoy" && given != "" && given != path {
 		return executable(given, "ENVOY")
 	}
 	if folder := os.Getenv("KUBEBUILDER_ASSETS"); name != "envoy" && folder != "" {
@@ -39,11 +44,6 @@ func Tool(name string) (string, error) {
 			return path, err
 		}
 	}
-	root, err := ModuleRoot()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(root, ".tools", "bin", name)
 	if _, err := executable(path, ""); err != nil {
 		return "", fmt.Errorf("%s is not installed: run `make tools`", name)
 	}

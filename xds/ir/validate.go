@@ -54,6 +54,12 @@ func (l Listener) validate() (errs []error) {
 	if !l.Address.IsValid() {
 		errs = append(errs, fmt.Errorf("listener %s: no address", l.Name()))
 	}
+	if l.Address.Zone() != "" {
+		errs = append(errs, fmt.Errorf("listener %s: an address with a zone means something on one machine only", l.Name()))
+	}
+	if l.IdleTimeout < 0 {
+		errs = append(errs, fmt.Errorf("listener %s: a negative idle timeout", l.Name()))
+	}
 	if l.Port == 0 {
 		errs = append(errs, fmt.Errorf("listener %s: port 0", l.Name()))
 	}
@@ -78,7 +84,7 @@ func (c Cluster) validate() (errs []error) {
 		errs = append(errs, fmt.Errorf("cluster %s: unknown policy %q", c.Name, c.Policy))
 	}
 	for _, e := range c.Endpoints {
-		if e.Address == "" || strings.ContainsAny(e.Address, " /") || e.Port == 0 {
+		if e.Address == "" || strings.ContainsAny(e.Address, " /%") || e.Port == 0 {
 			errs = append(errs, fmt.Errorf("cluster %s: endpoint %q port %d is not an address and a port", c.Name, e.Address, e.Port))
 		}
 	}

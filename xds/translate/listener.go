@@ -17,7 +17,9 @@ limitations under the License.
 package translate
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -111,9 +113,9 @@ func udpRoute(p *packer, l ir.Listener) *xdsmatcher.Matcher {
 		return &xdsmatcher.Matcher{OnNoMatch: route}
 	}
 	ranges := make([]*xdscore.CidrRange, 0, len(l.SourceRanges))
-	for _, r := range l.SourceRanges {
+	for _, r := range networks(l.SourceRanges) {
 		ranges = append(ranges, &xdscore.CidrRange{
-			AddressPrefix: r.Masked().Addr().String(),
+			AddressPrefix: r.Addr().String(),
 			PrefixLen:     wrapperspb.UInt32(uint32(r.Bits())),
 		})
 	}
@@ -140,13 +142,26 @@ func sourceMatch(ranges []netip.Prefix) *listenerv3.FilterChainMatch {
 		return nil
 	}
 	out := &listenerv3.FilterChainMatch{}
-	for _, r := range ranges {
+	for _, r := range networks(ranges) {
 		out.SourcePrefixRanges = append(out.SourcePrefixRanges, &corev3.CidrRange{
-			AddressPrefix: r.Masked().Addr().String(),
+			AddressPrefix: r.Addr().String(),
 			PrefixLen:     wrapperspb.UInt32(uint32(r.Bits())),
 		})
 	}
 	return out
+}
+
+// networks drops host bits, and with them what they made look different: Envoy
+// refuses a range that is listed twice.
+func networks(ranges []netip.Prefix) []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(ranges))
+	for _, r := range ranges {
+		out = append(out, r.Masked())
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	return slices.Compact(out)
 }
 
 func socketAddress(address string, port uint16, protocol ir.Protocol) *corev3.Address {

@@ -1,0 +1,125 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+)
+
+func TestCheckIntent(t *testing.T) {
+	ours, theirs := mustKey(t), mustKey(t)
+	fine := map[string]string{
+		repo.TrailerRepository: "r", repo.TrailerBranch: "intent/acme", repo.TrailerTenant: "acme",
+		repo.TrailerGeneration: "8", repo.TrailerCluster: "one", repo.TrailerEpoch: "3",
+	}
+	last := repo.Integrated{Commit: "before", Generation: 7, Epoch: 3, Cluster: "one"}
+	for _, c := range []struct {
+		reason   string
+		trailers map[string]string
+		signer   *git.Signer
+		expect   func(*expected)
+		want     string // reason of the problem, "" for none
+	}{
+		{reason: "all fits"},
+		{reason: "the first one", expect: func(e *expected) { e.last = repo.Integrated{} }},
+		{reason: "another repository", trailers: map[string]string{repo.TrailerRepository: "x"}, want: v1alpha1.ReasonUntrusted},
+		{reason: "another branch", trailers: map[string]string{repo.TrailerBranch: "intent/globex"}, want: v1alpha1.ReasonUntrusted},
+		{reason: "another tenant", trailers: map[string]string{repo.TrailerTenant: "globex"}, want: v1alpha1.ReasonUntrusted},
+		{reason: "no trailer", trailers: map[string]string{repo.TrailerRepository: ""}, want: v1alpha1.ReasonUntrusted},
+		{reason: "the same generation in another commit", trailers: map[string]string{repo.TrailerGeneration: "7"}, want: v1alpha1.ReasonStaleWriter},
+		{reason: "a generation that goes backwards", trailers: map[string]string{repo.TrailerGeneration: "6"}, want: v1alpha1.ReasonStaleWriter},
+		{reason: "a generation that is no number", trailers: map[string]string{repo.TrailerGeneration: "-1"}, want: v1alpha1.ReasonStaleWriter},
+		{reason: "a lower epoch", trailers: map[string]string{repo.TrailerEpoch: "2"}, want: v1alpha1.ReasonStaleWriter},
+		{reason: "a higher epoch", trailers: map[string]string{repo.TrailerEpoch: "4"}},
+		{reason: "another cluster", trailers: map[string]string{repo.TrailerCluster: "two"}, want: v1alpha1.ReasonForeignCluster},
+		{reason: "another cluster that took over", trailers: map[string]string{repo.TrailerCluster: "two", repo.TrailerEpoch: "0"},
+			expect: func(e *expected) { e.continues = true }},
+		{reason: "another cluster that an operator confirmed", trailers: map[string]string{repo.TrailerCluster: "two"},
+			expect: func(e *expected) { e.confirmed = true }},
+		{reason: "signed by an allowed key", signer: ours, expect: func(e *expected) { e.signers = []git.PublicKey{theirs.PublicKey(), ours.PublicKey()} }},
+		{reason: "signed by another key", signer: theirs, expect: func(e *expected) { e.signers = []git.PublicKey{ours.PublicKey()} }, want: v1alpha1.ReasonUntrusted},
+		{reason: "not signed", expect: func(e *expected) { e.signers = []git.PublicKey{ours.PublicKey()} }, want: v1alpha1.ReasonUntrusted},
+		{reason: "a confirmation does not stand for a signature", expect: func(e *expected) {
+			e.signers, e.confirmed = []git.PublicKey{ours.PublicKey()}, true
+		}, want: v1alpha1.ReasonUntrusted},
+		{reason: "an allowed signer that is no key", signer: ours, expect: func(e *expected) { e.signers = []git.PublicKey{{}} }, want: v1alpha1.ReasonUntrusted},
+	} {
+		t.Run(c.reason, func(t *testing.T) {
+			var trailers git.Trailers
+			for key, value := range fine {
+				if changed, ok := c.trailers[key]; ok {
+					value = changed
+				}
+				trailers = append(trailers, git.Trailer{Key: key, Value: value})
+			}
+			e := expected{repository: "r", tenant: "acme", last: last}
+			if c.expect != nil {
+				c.expect(&e)
+			}
+			problem := checkIntent(commitWith(t, trailers, c.signer), e)
+			if got := reasonOf(problem); got != c.want {
+				t.Errorf("got %q (%+v), want %q", got, problem, c.want)
+			}
+			if problem != nil && (problem.Remedy == "" || problem.Path != "tenants/acme") {
+				t.Errorf("it does not say where or what to do: %+v", problem)
+			}
+		})
+	}
+}
+
+func TestTheIntegratedCommitIsNotJudgedAgain(t *testing.T) {
+	c := commitWith(t, git.Trailers{
+		{Key: repo.TrailerRepository, Value: "r"}, {Key: repo.TrailerBranch, Value: "intent/acme"}, {Key: repo.TrailerTenant, Value: "acme"},
+	}, nil)
+	e := expected{repository: "r", tenant: "acme", last: repo.Integrated{Commit: c.Hash.String(), Generation: 7}}
+	if problem := checkIntent(c, e); problem != nil {
+		t.Errorf("%+v", problem)
+	}
+}
+
+func reasonOf(p *v1alpha1.Problem) string {
+	if p == nil {
+		return ""
+	}
+	return p.Reason
+}
+
+func mustKey(t *testing.T) *git.Signer {
+	t.Helper()
+	key, err := git.GenerateKey()
+	must(t, err)
+	return key
+}
+
+func commitWith(t *testing.T, trailers git.Trailers, signer *git.Signer) git.Commit {
+	t.Helper()
+	store := git.NewStore()
+	tree, err := store.Edit(git.Hash{}, nil)
+	must(t, err)
+	h, err := store.NewCommit(git.CommitSpec{
+		Tree: tree, Message: "intents", Trailers: trailers, Signer: signer, Author: git.Ident{Name: "ccm", Email: "ccm@kubelb.local", When: time.Unix(1, 0)},
+	})
+	must(t, err)
+	c, err := store.Commit(h)
+	must(t, err)
+	return c
+}

@@ -1,0 +1,375 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/hub/build"
+	"github.com/kubelb/gitops/xds/ir"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=loadbalancers,verbs=get;list;watch;patch;update
+// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=loadbalancers/status;loadbalancers/finalizers,verbs=get;patch;update
+// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=addresses;backends;tenants;tenantstates,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+
+const (
+	// retryReach is when an address that is not reached is tried again.
+	retryReach = time.Second
+	// retryRemoval is when a removal is looked at again should no news come.
+	retryRemoval = 5 * time.Second
+	// reconnectGrace is what a proxy is given to connect after the group was opened,
+	// before a removal counts as done without its word.
+	reconnectGrace = 10 * time.Second
+	soon           = 500 * time.Millisecond
+)
+
+// loadBalancers reconciles LoadBalancers.
+type loadBalancers struct {
+	*hub
+	events eventRecorder
+}
+
+// gathered is everything that decides about a load balancer.
+type gathered struct {
+	lb        *v1alpha1.LoadBalancer
+	config    *v1alpha1.Config
+	tenant    *v1alpha1.Tenant
+	state     *v1alpha1.TenantState
+	addresses *v1alpha1.Addresses
+	backends  []*v1alpha1.Backend
+}
+
+// Reconcile is part of reconcile.Reconciler.
+func (r *loadBalancers) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	select {
+	case <-r.opening.ready:
+	case <-ctx.Done():
+		return reconcile.Result{}, nil
+	}
+	owner := request.NamespacedName
+	lb := &v1alpha1.LoadBalancer{}
+	if err := r.client.Get(ctx, owner, lb); apierrors.IsNotFound(err) {
+		r.forget(owner)
+		return reconcile.Result{}, nil
+	} else if err != nil {
+		return reconcile.Result{}, fmt.Errorf("get LoadBalancer %s: %w", owner, err)
+	}
+	if !lb.DeletionTimestamp.IsZero() {
+		return r.cleanUp(ctx, lb)
+	}
+	in, err := r.gather(ctx, lb)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if isRestored(in.state) && r.leader.held.Load() {
+		if loaded, err := r.loadTenant(ctx, in.state); loaded || err != nil {
+			return reconcile.Result{RequeueAfter: cachePoll}, err
+		}
+	}
+	if why := admit(in); why != nil {
+		return reconcile.Result{}, r.refuse(ctx, lb, observation{refusal: why, problems: v1alpha1.Validate(lb)})
+	}
+	return r.serve(ctx, in)
+}
+
+// gather reads what the load balancer refers to. What is missing stays nil.
+func (r *loadBalancers) gather(ctx context.Context, lb *v1alpha1.LoadBalancer) (in gathered, err error) {
+	in = gathered{lb: lb, config: r.config.current()}
+	var errs []error
+	if name, ok := tenantOf(lb.Namespace); ok {
+		in.tenant, err = get(ctx, r.client, &v1alpha1.Tenant{}, types.NamespacedName{Name: name})
+		errs = append(errs, err)
+	}
+	in.state, err = r.tenantState(ctx, lb.Namespace)
+	errs = append(errs, err)
+	for _, e := range lb.Spec.Endpoints {
+		if ref := e.AddressesReference; ref != nil && in.addresses == nil {
+			in.addresses, err = get(ctx, r.client, &v1alpha1.Addresses{}, types.NamespacedName{Namespace: lb.Namespace, Name: ref.Name})
+			errs = append(errs, err)
+		}
+		if ref := e.BackendReference; ref != nil {
+			backend, err := get(ctx, r.client, &v1alpha1.Backend{}, types.NamespacedName{Namespace: lb.Namespace, Name: ref.Name})
+			errs = append(errs, err)
+			if backend != nil {
+				in.backends = append(in.backends, backend)
+			}
+		}
+	}
+	return in, errors.Join(errs...)
+}
+
+// get returns nil if there is no such object.
+func get[T client.Object](ctx context.Context, c client.Client, object T, key types.NamespacedName) (T, error) {
+	var none T
+	err := c.Get(ctx, key, object)
+	switch {
+	case apierrors.IsNotFound(err):
+		return none, nil
+	case err != nil:
+		return none, fmt.Errorf("get %T %s: %w", object, key, err)
+	}
+	return object, nil
+}
+
+// refuse takes a load balancer that is not accepted from the proxies, or leaves
+// what they have.
+func (r *loadBalancers) refuse(ctx context.Context, lb *v1alpha1.LoadBalancer, o observation) error {
+	owner := client.ObjectKeyFromObject(lb)
+	if !o.refusal.keep {
+		r.publish(owner, nil)
+	}
+	r.opening.built(owner)
+	o.assigned = parseAddresses(lb.Status.Addresses)
+	return r.write(ctx, lb, o)
+}
+
+// serve assigns, builds, publishes and reports.
+func (r *loadBalancers) serve(ctx context.Context, in gathered) (reconcile.Result, error) {
+	lb, owner := in.lb, client.ObjectKeyFromObject(in.lb)
+	logger := log.FromContext(ctx)
+	var o observation
+	refused, err := r.assign(ctx, in, &o)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if o.unassigned != nil && o.unassigned.Reason == v1alpha1.ReasonLimitExceeded {
+		o.refusal = &refusal{reason: o.unassigned.Reason, message: o.unassigned.Message, stalled: true}
+	}
+	if r.leader.held.Load() && !slices.Equal(formatAddresses(o.assigned), lb.Status.Addresses) {
+		if err := r.write(ctx, lb, o); err != nil {
+			return reconcile.Result{}, err
+		}
+		logger.Info("stage", "stage", "assigned", "addresses", lb.Status.Addresses)
+	}
+	o.output = build.LoadBalancer(build.Input{
+		LoadBalancer: lb, Tenant: in.tenant, Config: in.config, Addresses: in.addresses, Backends: in.backends,
+		Assigned: o.assigned, Refused: refused, HubNetworks: r.HubNetworks,
+	})
+	if err := r.publishPart(logger, owner, &o); err != nil {
+		return reconcile.Result{}, err
+	}
+	r.opening.built(owner)
+	if !r.leader.held.Load() {
+		return reconcile.Result{}, nil
+	}
+	o.verdict, _ = r.Publisher.Verdict(globalGroup, owner.String())
+	if o.programmed() {
+		if r.book.newlyAcked(owner, o.hash) {
+			logger.Info("stage", "stage", "acked", "part", o.hash)
+		}
+		o.unreachable = r.reach(ctx, lb, o)
+	}
+	if err := r.write(ctx, lb, o); err != nil || o.unreachable == nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: retryReach}, nil
+}
+
+// assign fills in what addresses the load balancer has, and returns the ports
+// that it must not serve there. Replicas that do not lead take what is stored.
+func (r *loadBalancers) assign(ctx context.Context, in gathered, o *observation) (refused []ir.Port, err error) {
+	owner := client.ObjectKeyFromObject(in.lb)
+	stored := parseAddresses(in.lb.Status.Addresses)
+	if in.lb.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		if r.leader.held.Load() {
+			r.wake(r.book.release(owner, false))
+		}
+		return nil, nil
+	}
+	if !r.leader.held.Load() {
+		o.assigned = stored
+		return nil, nil
+	}
+	// Before it is given anything that only its end gives back.
+	if !controllerutil.ContainsFinalizer(in.lb, v1alpha1.Finalizer) {
+		if err := r.addFinalizer(ctx, in.lb); err != nil {
+			return nil, err
+		}
+	}
+	o.assigned, refused, o.unassigned = r.book.assign(claim{
+		owner: owner, stored: stored, requested: parseAddresses(in.lb.Spec.Addresses),
+		pools: in.tenant.Spec.AddressPools, ports: portsOf(in.lb), limit: in.tenant.Spec.Limits.LoadBalancers,
+	})
+	return refused, nil
+}
+
+// publishPart tells the proxies, if there is anything to serve and room for it.
+func (r *loadBalancers) publishPart(logger logr.Logger, owner types.NamespacedName, o *observation) error {
+	part := &o.output.Part
+	if len(part.Listeners) == 0 {
+		r.publish(owner, nil)
+		return nil
+	}
+	if limit := r.Infra.MaxListeners(); !r.book.fit(owner, len(part.Listeners), limit) {
+		o.problems = append(o.problems, v1alpha1.Problem{
+			Field: "spec.ports", Reason: v1alpha1.ReasonTooManyListeners,
+			Message: fmt.Sprintf("the hub's proxies can have %d listeners and have no room for more", limit),
+			Remedy:  "have the operator of the hub raise the limit of open files",
+		})
+		return nil
+	}
+	o.hash = part.Hash()
+	if r.book.isPublished(owner, o.hash) {
+		return nil
+	}
+	if err := r.Publisher.Publish(globalGroup, map[string]*ir.Part{owner.String(): part})[owner.String()]; err != nil {
+		return fmt.Errorf("publish LoadBalancer %s: %w", owner, err)
+	}
+	r.book.setPublished(owner, o.hash)
+	logger.Info("stage", "stage", "published", "part", o.hash)
+	return nil
+}
+
+// publish with nil takes an owner's part from the proxies.
+func (r *loadBalancers) publish(owner types.NamespacedName, part *ir.Part) {
+	if !r.book.isPublished(owner, "") {
+		_ = r.Publisher.Publish(globalGroup, map[string]*ir.Part{owner.String(): part}) // a removal has no error
+		r.book.fit(owner, 0, 0)
+		r.book.setPublished(owner, "")
+	}
+}
+
+// reach connects to the listeners of addresses that are not published yet.
+func (r *loadBalancers) reach(ctx context.Context, lb *v1alpha1.LoadBalancer, o observation) error {
+	for _, l := range o.output.Part.Listeners {
+		if l.Protocol != ir.TCP || slices.Contains(ingressOf(lb), l.Address) {
+			continue
+		}
+		if err := r.Infra.Reach(ctx, netip.AddrPortFrom(l.Address, l.Port)); err != nil {
+			return fmt.Errorf("a proxy acknowledged %s, but it cannot be reached: %w", l.Name(), err)
+		}
+	}
+	return nil
+}
+
+// write writes the status if it changed, and tells the world what people want to
+// know.
+func (r *loadBalancers) write(ctx context.Context, lb *v1alpha1.LoadBalancer, o observation) error {
+	if !r.leader.held.Load() {
+		return nil
+	}
+	o.path, o.object = whereabouts(lb)
+	status := decide(lb, o, metav1.NewTime(r.now()))
+	if current := lb.Status; sameConditions(status.Conditions, current.Conditions) {
+		current.Conditions = status.Conditions
+		if equality.Semantic.DeepEqual(status, current) {
+			return nil
+		}
+	}
+	before := lb.DeepCopy()
+	if err := r.applyStatus(ctx, lb, owned(status)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	r.announce(before, lb)
+	if !slices.Equal(ingressOf(before), ingressOf(lb)) {
+		log.FromContext(ctx).Info("stage", "stage", "addressed", "addresses", formatAddresses(ingressOf(lb)))
+	}
+	return nil
+}
+
+// whereabouts returns what problems of a load balancer are reported against.
+func whereabouts(lb *v1alpha1.LoadBalancer) (path, object string) {
+	object = v1alpha1.KindLoadBalancer + " " + lb.Namespace + "/" + lb.Name
+	path, err := repo.PathOf(lb)
+	if err != nil {
+		return "", object // made by hand
+	}
+	if p, err := repo.ParsePath(path); err == nil {
+		object = p.Source()
+	}
+	return path, object
+}
+
+// cleanUp takes a deleted load balancer from the proxies, keeps its address for
+// one of its name, and lets it go.
+func (r *loadBalancers) cleanUp(ctx context.Context, lb *v1alpha1.LoadBalancer) (reconcile.Result, error) {
+	owner := client.ObjectKeyFromObject(lb)
+	r.publish(owner, nil)
+	r.opening.built(owner)
+	if !r.leader.held.Load() || !controllerutil.ContainsFinalizer(lb, v1alpha1.Finalizer) {
+		return reconcile.Result{}, nil
+	}
+	if again, gone := r.removed(owner); !gone {
+		return reconcile.Result{RequeueAfter: again}, nil
+	}
+	grace := gracePeriod(r.config.current())
+	if len(lb.Status.Addresses) > 0 && grace > 0 {
+		err := r.keepReservation(ctx, lb.Namespace, v1alpha1.Reservation{
+			Name: lb.Name, Addresses: lb.Status.Addresses, ReleaseAfter: metav1.NewTime(r.now().Add(grace).Truncate(time.Second)),
+		})
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	r.wake(r.book.release(owner, grace > 0))
+	if err := r.removeFinalizer(ctx, lb); err != nil {
+		return reconcile.Result{}, err
+	}
+	log.FromContext(ctx).Info("stage", "stage", "removed", "addresses", lb.Status.Addresses)
+	return reconcile.Result{}, nil
+}
+
+// removed reports whether no proxy serves the owner any more, or when to look
+// again.
+func (r *loadBalancers) removed(owner types.NamespacedName) (again time.Duration, gone bool) {
+	if verdict, known := r.Publisher.Verdict(globalGroup, owner.String()); known {
+		return retryRemoval, verdict.Removed
+	}
+	// Nobody has heard of it since the hub started. A proxy that did before lets go
+	// of it when it connects.
+	opened := r.opening.opened()
+	if opened.IsZero() {
+		return soon, false
+	}
+	return soon, r.Publisher.Proxies(globalGroup) > 0 || r.now().Sub(opened) > reconnectGrace
+}
+
+// forget is for a load balancer that is gone. What it had is free, unless it was
+// cleaned up, which has decided that already.
+func (r *loadBalancers) forget(owner types.NamespacedName) {
+	r.publish(owner, nil)
+	r.opening.built(owner)
+	r.wake(r.book.release(owner, false))
+}
+
+func (h *hub) wake(owners []types.NamespacedName) {
+	for _, owner := range owners {
+		h.queue.add(owner)
+	}
+}

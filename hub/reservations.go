@@ -1,0 +1,161 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package hub
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// reservations gathers what workers want to add to a TenantState at the same
+// time into one write.
+type reservations struct {
+	mu      sync.Mutex
+	pending map[string]map[string]v1alpha1.Reservation // by namespace and name
+	writers map[string]*sync.Mutex
+}
+
+// keepReservation returns when the reservation is stored. A namespace that is on
+// its way out has no place for it; the book keeps it for as long as it lives.
+func (h *hub) keepReservation(ctx context.Context, namespace string, reservation v1alpha1.Reservation) error {
+	h.reservations.add(namespace, reservation)
+	writer := h.reservations.writer(namespace)
+	writer.Lock()
+	defer writer.Unlock()
+	pending := h.reservations.take(namespace)
+	if len(pending) == 0 {
+		return nil // whoever had the lock before took it along
+	}
+	state, err := h.tenantState(ctx, namespace)
+	if state == nil && err == nil {
+		return nil
+	}
+	if err == nil {
+		kept := slices.DeleteFunc(slices.Clone(state.Status.Reservations), func(r v1alpha1.Reservation) bool {
+			_, again := pending[r.Name]
+			return again
+		})
+		for _, r := range pending {
+			kept = append(kept, r)
+		}
+		err = h.writeReservations(ctx, state, kept)
+	}
+	if err != nil {
+		for _, r := range pending {
+			h.reservations.add(namespace, r)
+		}
+	}
+	return client.IgnoreNotFound(err)
+}
+
+func (r *reservations) add(namespace string, reservation v1alpha1.Reservation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending[namespace] == nil {
+		r.pending[namespace] = map[string]v1alpha1.Reservation{}
+	}
+	r.pending[namespace][reservation.Name] = reservation
+}
+
+func (r *reservations) take(namespace string) map[string]v1alpha1.Reservation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pending := r.pending[namespace]
+	delete(r.pending, namespace)
+	return pending
+}
+
+// writer is held by whoever writes the reservations of a namespace.
+func (r *reservations) writer(namespace string) *sync.Mutex {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.writers[namespace] == nil {
+		r.writers[namespace] = &sync.Mutex{}
+	}
+	return r.writers[namespace]
+}
+
+func newReservations() *reservations {
+	return &reservations{pending: map[string]map[string]v1alpha1.Reservation{}, writers: map[string]*sync.Mutex{}}
+}
+
+// expireReservations drops those whose time is over and those whose load
+// balancer is back and has an address, and returns when the next one is due.
+func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantState) (next time.Duration, err error) {
+	if len(state.Status.Reservations) == 0 {
+		return 0, nil
+	}
+	writer := h.reservations.writer(state.Namespace)
+	writer.Lock()
+	defer writer.Unlock()
+	if state, err = h.tenantState(ctx, state.Namespace); err != nil || state == nil {
+		return 0, err
+	}
+	now := h.now()
+	var kept []v1alpha1.Reservation
+	var expired []types.NamespacedName
+	for _, r := range state.Status.Reservations {
+		key := types.NamespacedName{Namespace: state.Namespace, Name: r.Name}
+		lb, err := get(ctx, h.client, &v1alpha1.LoadBalancer{}, key)
+		if err != nil {
+			return 0, err
+		}
+		left := r.ReleaseAfter.Sub(now)
+		switch {
+		case lb != nil && lb.DeletionTimestamp.IsZero() && len(lb.Status.Addresses) > 0:
+			// its status.addresses are the reservation again
+		case left <= 0:
+			expired = append(expired, key)
+		default:
+			kept = append(kept, r)
+			if next == 0 || left < next {
+				next = left
+			}
+		}
+	}
+	if err := h.writeReservations(ctx, state, kept); err != nil {
+		return 0, client.IgnoreNotFound(err)
+	}
+	for _, key := range expired {
+		h.wake(h.book.expire(key))
+	}
+	return next, nil
+}
+
+func (h *hub) writeReservations(ctx context.Context, state *v1alpha1.TenantState, kept []v1alpha1.Reservation) error {
+	slices.SortFunc(kept, func(a, b v1alpha1.Reservation) int { return cmp.Compare(a.Name, b.Name) })
+	if equality.Semantic.DeepEqual(kept, state.Status.Reservations) {
+		return nil
+	}
+	if kept == nil {
+		kept = []v1alpha1.Reservation{}
+	}
+	if err := h.applyStatus(ctx, state, map[string]any{"reservations": kept}); err != nil {
+		return fmt.Errorf("keep the addresses of load balancers that are gone: %w", err)
+	}
+	return nil
+}
