@@ -20,7 +20,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -29,9 +28,6 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 	"github.com/kubelb/gitops/gitsync/plan"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // workers is how many objects are written at the same time.
@@ -145,58 +141,6 @@ func (a *applied) note(problems []v1alpha1.Problem) {
 	for _, p := range problems {
 		a.problems[p.Path] = append(a.problems[p.Path], p)
 	}
-}
-
-// inventory lists everything that was applied for a tenant, past the cache.
-func (l *loop) inventory(ctx context.Context, tenant string) ([]plan.Ref, error) {
-	var refs []plan.Ref
-	for _, list := range []client.ObjectList{
-		&v1alpha1.LoadBalancerList{}, &v1alpha1.RouteList{}, &v1alpha1.SyncSecretList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{},
-	} {
-		err := l.live.List(ctx, list, client.InNamespace(v1alpha1.TenantNamespace(tenant)), client.MatchingLabels{v1alpha1.LabelSource: l.label()})
-		if err != nil {
-			return nil, fmt.Errorf("list what is applied: %w", err)
-		}
-		for _, object := range objectsOf(list) {
-			path, err := repo.PathOf(object)
-			if err != nil {
-				continue // its labels were edited: nobody's file, so never pruned
-			}
-			ref, err := plan.RefOf(tenant, path)
-			if err != nil {
-				continue
-			}
-			refs = append(refs, ref)
-		}
-	}
-	return refs, nil
-}
-
-func objectsOf(list client.ObjectList) (objects []repo.Object) {
-	switch list := list.(type) {
-	case *v1alpha1.LoadBalancerList:
-		return pointers[v1alpha1.LoadBalancer](list.Items)
-	case *v1alpha1.RouteList:
-		return pointers[v1alpha1.Route](list.Items)
-	case *v1alpha1.SyncSecretList:
-		return pointers[v1alpha1.SyncSecret](list.Items)
-	case *v1alpha1.AddressesList:
-		return pointers[v1alpha1.Addresses](list.Items)
-	case *v1alpha1.BackendList:
-		return pointers[v1alpha1.Backend](list.Items)
-	}
-	return nil
-}
-
-func pointers[T any, P interface {
-	*T
-	repo.Object
-}](items []T) []repo.Object {
-	objects := make([]repo.Object, len(items))
-	for i := range items {
-		objects[i] = P(&items[i])
-	}
-	return objects
 }
 
 // label is the value of the label that makes an object part of the inventory.
@@ -365,41 +309,6 @@ func (l *loop) noteRevision(ctx context.Context, t *tenant, worked bool) error {
 		t.applied.revision = l.main.Hash.String()
 	}
 	return nil
-}
-
-// cached reads the present state of an object from the cache; nil if it is not
-// there.
-func (l *loop) cached(ctx context.Context, like repo.Object) (repo.Object, error) {
-	object := emptyLike(like)
-	err := l.client.Get(ctx, client.ObjectKeyFromObject(like), object)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("get %T %s: %w", object, client.ObjectKeyFromObject(like), err)
-	}
-	return object, nil
-}
-
-func emptyLike(object repo.Object) repo.Object {
-	return reflect.New(reflect.TypeOf(object).Elem()).Interface().(repo.Object)
-}
-
-// ofKind returns an empty object of a kind.
-func ofKind(kind string) repo.Object {
-	switch kind {
-	case v1alpha1.KindLoadBalancer:
-		return &v1alpha1.LoadBalancer{}
-	case v1alpha1.KindRoute:
-		return &v1alpha1.Route{}
-	case v1alpha1.KindSyncSecret:
-		return &v1alpha1.SyncSecret{}
-	case v1alpha1.KindAddresses:
-		return &v1alpha1.Addresses{}
-	case v1alpha1.KindBackend:
-		return &v1alpha1.Backend{}
-	}
-	return &v1alpha1.TenantState{}
 }
 
 func revisionOf(object repo.Object) string {

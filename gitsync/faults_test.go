@@ -30,6 +30,7 @@ import (
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/report"
 	"github.com/kubelb/gitops/gitsync/webhook"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,36 +48,44 @@ func pushesTo(r *http.Request, ref string) bool {
 	return bytes.Contains(body[:min(len(body), 2000)], []byte(" "+ref))
 }
 
-// versions are the resource versions of everything applied for a tenant.
+// objects are everything that was applied for a tenant.
+func (a *actor) objects() (objects []repo.Object) {
+	a.t.Helper()
+	for _, list := range []client.ObjectList{&v1alpha1.LoadBalancerList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{}} {
+		must(a.t, a.client.List(a.t.Context(), list, client.InNamespace(v1alpha1.TenantNamespace(a.name))))
+		objects = append(objects, objectsOf(list)...)
+	}
+	return objects
+}
+
+// versions are the resource versions of everything that the loop writes for a tenant.
 func (a *actor) versions() string {
 	a.t.Helper()
 	var out []string
-	for _, list := range []client.ObjectList{
-		&v1alpha1.LoadBalancerList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{}, &v1alpha1.TenantStateList{},
-	} {
-		must(a.t, a.client.List(a.t.Context(), list, client.InNamespace(v1alpha1.TenantNamespace(a.name))))
-		for _, object := range objectsOf(list) {
-			out = append(out, object.GetName()+"@"+object.GetResourceVersion())
-		}
+	for _, object := range append(a.objects(), a.state()) {
+		out = append(out, object.GetName()+"@"+object.GetResourceVersion())
 	}
-	out = append(out, a.state().ResourceVersion)
 	return strings.Join(out, " ")
 }
 
-// settled waits until nothing is left to be pushed or written.
+// settled waits until the tenant has been told everything.
 func (a *actor) settled() {
 	a.t.Helper()
-	last := ""
-	eventually(a.t, "everything settles", func() string {
-		a.look()
-		now := a.git.all() + a.versions()
-		state := a.git.show(repo.StatusRef(a.name), repo.TenantDir(a.name)+"/tenantstate.yaml")
-		if now != last || !strings.Contains(state, "commit: "+a.tip.String()) || !strings.Contains(state, "appliedRevision: "+a.state().Status.AppliedRevision) {
-			last = now
-			return "it still moves"
+	a.decided()
+	eventually(a.t, "everything is told", func() string {
+		for _, object := range append(a.objects(), a.state()) {
+			path, content, err := report.File(object)
+			must(a.t, err)
+			if a.git.show(repo.StatusRef(a.name), path) != string(content) {
+				return path + " is not"
+			}
+			if git := gitOf(object); git == nil && object.GetName() != v1alpha1.DefaultName || git != nil && git.Revision != revisionOf(object) {
+				return path + " has no revision"
+			}
 		}
 		return ""
 	})
+	a.look()
 }
 
 func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {

@@ -156,9 +156,7 @@ func (l *loop) gather(ctx context.Context, t *tenant) (*news, error) {
 // it has.
 func (l *loop) markAll(ctx context.Context, t *tenant) error {
 	namespace := v1alpha1.TenantNamespace(t.name)
-	for _, list := range []client.ObjectList{
-		&v1alpha1.LoadBalancerList{}, &v1alpha1.RouteList{}, &v1alpha1.SyncSecretList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{},
-	} {
+	for _, list := range lists() {
 		if err := l.client.List(ctx, list, client.InNamespace(namespace)); err != nil {
 			return err
 		}

@@ -33,6 +33,8 @@ import (
 // in between.
 const maxAttempts = 6
 
+const reasonUnsupported = "Unsupported"
+
 // sync looks at the repository, integrates what tenants propose and pushes it.
 // When somebody else pushed in between it starts again.
 func (l *loop) sync(ctx context.Context) error {
@@ -143,6 +145,7 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 	in.Confirmed = d.refuse == nil && now.confirmed()
 	d.result = integrate.Integrate(in)
 	d.confirms = in.Confirmed
+	d.result.Problems = append(d.result.Problems, unsupported(t.object)...)
 	if d.refuse == nil && !now.intent.IsZero() && !d.result.Guarded && last.Commit != d.tip.Hash.String() {
 		d.integrated = &repo.Integrated{
 			Commit: d.tip.Hash.String(), Generation: trailerNumber(d.tip, repo.TrailerGeneration),
@@ -178,6 +181,24 @@ func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (s
 
 // confirmed reports whether the tip of the intent branch was confirmed.
 func (s seen) confirmed() bool { return !s.intent.IsZero() && s.confirm == s.intent.String() }
+
+// unsupported says what of a Tenant's spec this hub cannot do yet, so that
+// nobody waits for it.
+func unsupported(t *v1alpha1.Tenant) (problems []v1alpha1.Problem) {
+	say := func(field, message, remedy string) {
+		problems = append(problems, v1alpha1.Problem{
+			Path: repo.TenantDir(t.Name), Object: v1alpha1.KindTenant + " " + t.Name, Field: field,
+			Reason: reasonUnsupported, Message: message, Remedy: remedy,
+		})
+	}
+	if t.Spec.Git.Review == v1alpha1.ReviewRequired {
+		say("spec.git.review", "changes wait for a review, and this hub does not make pull requests yet", "set it to Off")
+	}
+	if t.Spec.Git.IntentSourceRef != nil {
+		say("spec.git.intentSourceRef", "this hub does not read intents from another repository yet", "remove the field")
+	}
+	return problems
+}
 
 func unreadable(tenant string, err error) *v1alpha1.Problem {
 	return &v1alpha1.Problem{

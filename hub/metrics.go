@@ -129,10 +129,12 @@ func (m *measures) tenants(inner reconcile.Reconciler) reconcile.Reconciler {
 
 // unlessEnded drops what fails because the hub ends.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 func resultOf(err error) string {

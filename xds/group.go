@@ -40,8 +40,9 @@ type group struct {
 	desired  [kinds]map[string]*resource
 	good     [kinds]map[string]*resource
 	sessions map[*session]struct{}
-	// gone are owners without a part of whose end somebody waits to hear.
-	gone map[string]struct{}
+	// gone are owners without a part of whose end somebody waits to hear: true for
+	// those that had one here.
+	gone map[string]bool
 	// looks counts the resources examined to answer proxies.
 	looks int
 	// compile makes resources of a part.
@@ -53,7 +54,7 @@ type group struct {
 func newGroup(name string, news func(string, []string)) *group {
 	g := &group{
 		name: name, news: news, compile: newPart,
-		parts: map[string]*part{}, sessions: map[*session]struct{}{}, gone: map[string]struct{}{},
+		parts: map[string]*part{}, sessions: map[*session]struct{}{}, gone: map[string]bool{},
 	}
 	for k := range kinds {
 		g.desired[k] = map[string]*resource{}
@@ -80,7 +81,7 @@ func (g *group) publish(parts map[string]*ir.Part) (errs map[string]error, done 
 	g.admit(changes, errs)
 	for owner, p := range parts {
 		if p == nil {
-			g.gone[owner] = struct{}{}
+			g.gone[owner] = g.gone[owner] || g.parts[owner] != nil
 		}
 	}
 	g.apply(changes)

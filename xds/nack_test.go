@@ -149,8 +149,10 @@ func TestSilentProxysRefusalDoesNotCount(t *testing.T) {
 	b.publish("edge", map[string]*ir.Part{"other": lb("other", "127.0.0.1", 81, "127.0.0.2:1")})
 	b.programmed("edge", "other")
 	b.verdict("edge", "web", "still rejected", rejected)
-	b.clock.advance(silence)
-	b.verdict("edge", "web", "programmed", programmed)
+	b.verdict("edge", "web", "programmed", func(v ir.Verdict) bool {
+		b.clock.advance(silence)
+		return v.Programmed
+	})
 }
 
 func TestAnonymousRefusalIsBisected(t *testing.T) {

@@ -145,8 +145,9 @@ func (s *Server) Open(group string) {
 }
 
 // Verdict is what a group's proxies say of an owner's part. It is false before
-// the group is opened. An owner without a part is Removed when no proxy has
-// anything of it.
+// the group is opened, and for an owner that never had a part here as long as no
+// proxy is connected that could tell. An owner without a part is Removed when no
+// proxy has anything of it.
 func (s *Server) Verdict(group, owner string) (ir.Verdict, bool) {
 	g := s.group(group)
 	g.mu.Lock()
@@ -154,7 +155,7 @@ func (s *Server) Verdict(group, owner string) (ir.Verdict, bool) {
 	if !g.open {
 		return ir.Verdict{}, false
 	}
-	return g.verdict(owner), true
+	return g.verdict(owner)
 }
 
 // Subscribe has f called, by one goroutine and without any lock, when verdicts

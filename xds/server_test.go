@@ -280,6 +280,9 @@ func TestRestartedServerRemovesWhatWentMeanwhile(t *testing.T) {
 	again := startAt(t, b.ca, "127.0.0.1:0", newFakeClock())
 	again.publish("edge", map[string]*ir.Part{"keeps": keeps, "goes": nil})
 	again.Open("edge")
+	if v, known := again.Verdict("edge", "goes"); known {
+		t.Errorf("%+v, though nobody can know yet", v)
+	}
 	back := again.connect("edge", nil, p)
 	eventually(t, "connected", func() bool { return again.Proxies("edge") == 1 })
 	again.programmed("edge", "keeps")
@@ -304,7 +307,17 @@ func TestRemovedWaitsForEveryProxyThatAnswers(t *testing.T) {
 	if v, _ := b.Verdict("edge", "web"); v.Removed {
 		t.Error("removed although a proxy did not say so")
 	}
-	b.clock.advance(silence)
+	b.verdict("edge", "web", "removed", func(v ir.Verdict) bool {
+		b.clock.advance(silence)
+		return v.Removed
+	})
+}
+
+func TestRemovedWithoutProxies(t *testing.T) {
+	b := start(t)
+	b.publish("edge", map[string]*ir.Part{"web": lb("web", "127.0.0.1", 80)})
+	b.Open("edge")
+	b.publish("edge", map[string]*ir.Part{"web": nil})
 	b.verdict("edge", "web", "removed", removed)
 }
 

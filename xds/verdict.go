@@ -25,16 +25,20 @@ import (
 
 // verdict is what the connected proxies say of an owner's part. Nobody waits for
 // a proxy that is silent, but what it acknowledged before it has.
-func (g *group) verdict(owner string) ir.Verdict {
-	out := ir.Verdict{Proxies: len(g.sessions)}
+func (g *group) verdict(owner string) (out ir.Verdict, known bool) {
+	out.Proxies = len(g.sessions)
 	p := g.parts[owner]
 	if p == nil {
+		had := g.gone[owner]
+		if !had && len(g.sessions) == 0 {
+			return out, false // a proxy that comes back may have it
+		}
 		if out.Removed = g.removed(owner); out.Removed {
 			delete(g.gone, owner)
 		} else {
-			g.gone[owner] = struct{}{}
+			g.gone[owner] = had // and is told
 		}
-		return out
+		return out, true
 	}
 	out.Hash = p.hash
 	acknowledged := false
@@ -56,7 +60,7 @@ func (g *group) verdict(owner string) ir.Verdict {
 		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Message, b.Message))
 	})
 	out.Rejections = slices.Compact(out.Rejections)
-	return out
+	return out, true
 }
 
 // removed says that no proxy has anything of an owner without a part. A proxy

@@ -225,7 +225,7 @@ func (w *world) judge(t *rapid.T, in Input, result Result) {
 			w.fail(t, "%s is not what the tip says", path)
 		}
 	}
-	if _, ok := w.base()[addressesPath]; ok && w.main()[addressesPath].Data == nil {
+	if _, ok := in.Base[addressesPath]; ok && w.main()[addressesPath].Data == nil {
 		w.fail(t, "the nodes vanished")
 	}
 }
@@ -245,7 +245,7 @@ func history(reviewed, atomic, people bool) func(*rapid.T) {
 			w.hub(99, nil)
 			w.mergeReview(func(string) bool { return true })
 		}
-		for range rapid.IntRange(1, 16).Draw(t, "steps") {
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			switch rapid.SampledFrom(who).Draw(t, "who") {
 			case "tenant":
 				w.tenant(t)

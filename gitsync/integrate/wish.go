@@ -19,8 +19,6 @@ package integrate
 import (
 	"fmt"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 )
@@ -210,7 +208,8 @@ func (s *step) edit(edits map[string][]byte, schema *schema, path string, from, 
 
 // encode writes a folded document as [repo.Encode] writes its object.
 func (s *schema) encode(doc any) []byte {
-	data, err := yaml.Marshal(s.unfold("", doc))
+	document, _ := s.unfold("", doc).(map[string]any)
+	data, err := repo.Marshal(document)
 	if err != nil {
 		panic(fmt.Sprintf("a document of maps, lists and scalars cannot be written: %v", err))
 	}

@@ -101,6 +101,10 @@ func unlimited() *clusterv3.CircuitBreakers {
 	}}}
 }
 
+// probeHost is the Host header of HTTP probes. Without it Envoy sends the
+// cluster's name, which no HTTP server accepts as a host.
+const probeHost = "health-check"
+
 func healthCheck(h ir.HealthCheck) *corev3.HealthCheck {
 	out := &corev3.HealthCheck{
 		Interval:           durationpb.New(h.Interval),
@@ -115,7 +119,10 @@ func healthCheck(h ir.HealthCheck) *corev3.HealthCheck {
 		out.HealthChecker = &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}}
 		return out
 	}
-	out.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{Path: h.Path}}
+	out.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{
+		Path: h.Path,
+		Host: probeHost,
+	}}
 	return out
 }
 
