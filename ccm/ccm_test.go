@@ -78,7 +78,7 @@ func (w *world) gone(s *corev1.Service) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("still there (%v)", err)
+		return errors.Join(errors.New("still there"), err)
 	})
 }
 

@@ -185,7 +185,7 @@ func (c *content) edits(file func(path string) (repo.File, bool, error)) (edits 
 			if c.deleted[path] {
 				deletes++
 			}
-		case wanted && !(exists && have.Mode == repo.Regular && bytes.Equal(have.Data, want)):
+		case wanted && (!exists || have.Mode != repo.Regular || !bytes.Equal(have.Data, want)):
 			edits[path] = want
 		}
 		done = append(done, path)

@@ -78,7 +78,7 @@ func (o *observer) run(ctx context.Context) error {
 	for {
 		err := o.look(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of the program is no failure
 		}
 		if err != nil {
 			o.log.V(1).Info("the status branch cannot be read", "error", err.Error())

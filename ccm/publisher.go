@@ -144,7 +144,7 @@ func (p *publisher) run(ctx context.Context) error {
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end of the program is no failure
 		case errors.Is(err, errSuperseded):
 			return fmt.Errorf("publish: %w", err)
 		case err == nil:

@@ -107,7 +107,7 @@ func (u *upstream) connect(ctx context.Context) (*git.Remote, error) {
 	var secret corev1.Secret
 	if u.secret.Name != "" {
 		if err := u.api.Get(ctx, u.secret, &secret); err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("Git credentials: %w", err)
+			return nil, fmt.Errorf("credentials of Git: %w", err)
 		}
 	}
 	remote, err := git.NewRemote(u.url, git.Options{
@@ -120,7 +120,7 @@ func (u *upstream) connect(ctx context.Context) (*git.Remote, error) {
 		UserAgent: "git/kubelb-ccm",
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Git repository: %w", err)
+		return nil, fmt.Errorf("repository of Git: %w", err)
 	}
 	u.remote = remote
 	return remote, nil

@@ -79,7 +79,6 @@ type world struct {
 	git    *gitServer
 	hub    *fakeHub
 	clock  *clock
-	names  atomic.Int64
 }
 
 func newWorld(t *testing.T) *world {

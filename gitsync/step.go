@@ -108,8 +108,12 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 // see gathers what a tenant's outcome depends on.
 func (l *loop) see(t *tenant) (seen, error) {
 	entry, _, err := l.store.Lookup(l.base.tree, repo.IntegratedPath(t.name))
+	intent := l.refs[repo.IntentRef(t.name)]
+	if t.object.Spec.Git.IntentSourceRef != nil {
+		intent = git.Hash{} // whoever writes that branch here is not the tenant
+	}
 	return seen{
-		intent: l.refs[repo.IntentRef(t.name)], base: l.baseDir[t.name], main: l.mainDir[t.name], integrated: entry.Hash,
+		intent: intent, base: l.baseDir[t.name], main: l.mainDir[t.name], integrated: entry.Hash,
 		confirm: t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
 	}, err
 }

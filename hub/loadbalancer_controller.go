@@ -207,6 +207,7 @@ func (r *loadBalancers) assign(ctx context.Context, in gathered, o *observation)
 	owner := client.ObjectKeyFromObject(in.lb)
 	stored := parseAddresses(in.lb.Status.Addresses)
 	if in.lb.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		r.publish(owner, nil)
 		if r.leader.held.Load() {
 			r.wake(r.book.release(owner, false))
 		}

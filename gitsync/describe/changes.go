@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 package describe
 
 import (
@@ -40,7 +41,7 @@ type Change struct {
 	Text string
 }
 
-// Changes lists what is different between two versions of a document: its spec
+// Changes lists what is different between two versions of a document: its ports
 // first, labels and annotations last, each in order of fields. Either may be nil.
 func Changes(before, after repo.Object) []Change {
 	switch {
@@ -62,12 +63,15 @@ func Changes(before, after repo.Object) []Change {
 	return d.out
 }
 
-// rank puts what is served before what is written on it.
+// rank puts what clients notice first, and what is written on a document last.
 func rank(field string) string {
-	if strings.HasPrefix(field, "metadata") {
-		return "1" + field
+	switch {
+	case strings.HasPrefix(field, "spec.ports"):
+		return "0" + field
+	case strings.HasPrefix(field, "metadata"):
+		return "2" + field
 	}
-	return "0" + field
+	return "1" + field
 }
 
 // flat is a document without its nesting.
@@ -95,7 +99,11 @@ func flatten(object repo.Object) flat {
 			}
 			return
 		case []any:
-			if keyed := keys[schema]; keyed != nil {
+			keyed := keys[schema]
+			if strings.HasSuffix(schema, ".addresses") && !plain(v) {
+				keyed = []string{"ip", "hostname"} // whichever it has
+			}
+			if keyed != nil {
 				for _, e := range v {
 					element, _ := e.(map[string]any)
 					at := field + "[" + elementKey(element, keyed) + "]"
@@ -111,16 +119,16 @@ func flatten(object repo.Object) flat {
 	return out
 }
 
+// elementKey is the name of an element in its list; an unnamed one is called
+// default.
 func elementKey(element map[string]any, keyed []string) string {
-	parts := make([]string, len(keyed))
-	for n, key := range keyed {
+	var parts []string
+	for _, key := range keyed {
 		if value := element[key]; value != nil {
-			parts[n] = fmt.Sprint(value)
-		} else {
-			parts[n] = "default"
+			parts = append(parts, fmt.Sprint(value))
 		}
 	}
-	return strings.Join(parts, "/")
+	return cmp.Or(strings.Join(parts, "/"), "default")
 }
 
 func label(at, key string) string {
@@ -167,7 +175,7 @@ func (d *differ) elements() {
 			d.whole = append(d.whole, at)
 			if old := d.renamedFrom(at, now, renamed); old != "" {
 				renamed[old] = true
-				d.tell(Change{Field: at, Before: old, After: at, Text: fmt.Sprintf("port %s renamed from %s to %s", port(now, nil), nameOf(old), nameOf(at))})
+				d.tell(Change{Field: at, Before: nameOf(old), After: nameOf(at), Text: fmt.Sprintf("port %s renamed from %s to %s", port(now, nil), nameOf(old), nameOf(at))})
 				continue
 			}
 			d.tell(Change{Field: at, After: text(now), Text: noun(at, now) + " added"})
@@ -225,8 +233,13 @@ func nameOf(at string) string {
 }
 
 func noun(at string, element map[string]any) string {
-	if isPort(element) {
+	switch {
+	case isPort(element):
 		return "port " + port(element, nil)
+	case strings.HasPrefix(at, "spec.addresses["):
+		return "node " + nameOf(at)
+	case strings.Contains(at, ".addresses["):
+		return "endpoint " + nameOf(at)
 	}
 	return short(at)
 }
@@ -269,6 +282,9 @@ func short(field string) string {
 		if key, ok := strings.CutPrefix(field, prefix); ok {
 			return noun + strings.Trim(key, ".[]")
 		}
+	}
+	if element, rest, ok := strings.Cut(field, "]."); ok && strings.Contains(element, "ports[") {
+		return "port " + nameOf(element) + ": " + rest
 	}
 	for _, prefix := range []string{"spec.source.kubernetes.resource.spec.", "spec.source.kubernetes.resource.", "spec.source.kubernetes.", "spec."} {
 		if rest, ok := strings.CutPrefix(field, prefix); ok {

@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 // Package describe says what a change means, in the words of the people who
 // made it: as the subject of a commit, as lines of a pull request or of a diff.
 //

@@ -5,7 +5,7 @@ Licensed under the Apache License, Version 2.0 (the "License");
 you may not use this file except in compliance with the License.
 You may obtain a copy of the License at
 
-    http://www.apache.org/licenses/LICENSE-2.0
+	http://www.apache.org/licenses/LICENSE-2.0
 
 Unless required by applicable law or agreed to in writing, software
 distributed under the License is distributed on an "AS IS" BASIS,
@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 package describe
 
 import (
@@ -21,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -80,7 +82,7 @@ func read(t *testing.T, dir, name string) (repo.Object, string) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{
-		"loadbalancers/shop/web.service.yaml", "loadbalancers/shop/" + longName + ".service.yaml", "routes/shop/web.httproute.yaml",
+		"loadbalancers/shop/web.service.yaml", "routes/shop/web.httproute.yaml",
 		"syncsecrets/shop/cert.secret.yaml", "addresses/default.yaml", "backends/shop/web.service.yaml",
 	} {
 		path = repo.TenantDir("acme") + "/" + path
@@ -92,7 +94,18 @@ func read(t *testing.T, dir, name string) (repo.Object, string) {
 	return nil, ""
 }
 
-var longName = string(bytes.Repeat([]byte("a"), 100))
+// TestLongSubject: no name makes a subject longer than tools show, and no cut
+// breaks a character.
+func TestLongSubject(t *testing.T) {
+	before, _ := read(t, "testdata/policy-set", "before")
+	after, _ := read(t, "testdata/policy-set", "after")
+	path := "tenants/acme/loadbalancers/shop/" + strings.Repeat("a", 150) + ".service.yaml"
+	for _, subject := range []string{Subject("acme", path, before, after), Subject("acme", path, nil, after), Subject("acme", path, before, nil), Subject("acme", "über/"+path, before, nil)} {
+		if n := utf8.RuneCountInString(subject); n > maxSubject+20 || !utf8.ValidString(subject) || !strings.HasSuffix(subject, "…") {
+			t.Errorf("%d characters: %s", n, subject)
+		}
+	}
+}
 
 func TestFacts(t *testing.T) {
 	for _, c := range []struct {

@@ -82,7 +82,7 @@ func (s *step) setFact(path string, file *repo.File) {
 		switch {
 		case file == nil && ok:
 			edits[path] = nil
-		case file != nil && !(ok && sameFile(old, *file)):
+		case file != nil && (!ok || !sameFile(old, *file)):
 			edits[path] = file.Data
 		}
 	}

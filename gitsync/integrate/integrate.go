@@ -28,6 +28,8 @@ import (
 
 // Input is one step of one tenant. Intent, Base and Main need to hold only the
 // paths whose bytes are not the same in all three; other paths never change.
+// Where the tip of the intent branch is missing or was not accepted, base stands
+// in for Intent, without Proposed: facts and wishes stay as they are then.
 type Input struct {
 	Tenant             string
 	Intent, Base, Main repo.Tree

@@ -52,7 +52,7 @@ func (w merge) decide(at string, b, i, m any, whole bool) verdict {
 		}
 	}
 	switch {
-	case w.review && !(w.resealed && at == "sealed"):
+	case w.review && (at != "sealed" || !w.resealed):
 		return verdict{main: m, base: b, proposed: i}
 	case equal(m, b):
 		return verdict{main: i, base: i, proposed: i}

@@ -30,6 +30,7 @@ import (
 	"github.com/kubelb/gitops/test/testbed"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -47,6 +48,13 @@ type bench struct {
 	out io.Writer
 }
 
+// printf writes to the table. Standard output that is gone ends the program.
+func (b *bench) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(b.out, format, args...); err != nil {
+		panic(err)
+	}
+}
+
 // app is one of many Services before the same pods.
 func (b *bench) app(name string) testbed.App {
 	return testbed.App{Namespace: namespace, Name: name, Replicas: 2, Service: func(s *corev1.Service) {
@@ -55,7 +63,7 @@ func (b *bench) app(name string) testbed.App {
 }
 
 func (b *bench) all(ctx context.Context, o options) error {
-	fmt.Fprintf(b.out, "| measure | n | p50 | p99 | max |\n|---|---|---|---|---|\n")
+	b.printf("| measure | n | p50 | p99 | max |\n|---|---|---|---|---|\n")
 	alone, err := b.series(ctx, "alone", o.samples)
 	if err != nil {
 		return err
@@ -65,7 +73,7 @@ func (b *bench) all(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "| %d Services at once → all addresses | 1 | %s | | |\n", o.present, seconds(took))
+	b.printf("| %d Services at once → all addresses | 1 | %s | | |\n", o.present, seconds(took))
 	crowded, err := b.series(ctx, "crowd", o.samples)
 	if err != nil {
 		return err
@@ -75,7 +83,7 @@ func (b *bench) all(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "| commits in %s of idling, with %d load balancers | | %d | | |\n", o.idle, o.present, commits)
+	b.printf("| commits in %s of idling, with %d load balancers | | %d | | |\n", o.idle, o.present, commits)
 	return nil
 }
 
@@ -143,7 +151,7 @@ func (b *bench) remove(ctx context.Context, name string) error {
 	}
 	return testbed.Eventually(ctx, "Service "+name+" to be gone", func() error {
 		err := b.TenantClient(tenant).Get(ctx, client.ObjectKeyFromObject(service), &corev1.Service{})
-		if client.IgnoreNotFound(err) == nil && err != nil {
+		if apierrors.IsNotFound(err) {
 			return nil
 		}
 		return errors.Join(err, errors.New("it is there"))
@@ -227,7 +235,7 @@ func (b *bench) row(title string, samples []sample, of func(sample) time.Duratio
 	}
 	slices.Sort(values)
 	at := func(q float64) string { return seconds(values[min(len(values)-1, int(q*float64(len(values))))]) }
-	fmt.Fprintf(b.out, "| %s | %d | %s | %s | %s |\n", strings.TrimRight(title, " "), len(values), at(0.5), at(0.99), seconds(values[len(values)-1]))
+	b.printf("| %s | %d | %s | %s | %s |\n", strings.TrimRight(title, " "), len(values), at(0.5), at(0.99), seconds(values[len(values)-1]))
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.3f s", d.Seconds()) }
