@@ -81,6 +81,9 @@ type loop struct {
 	pushed     time.Time // last push, for minPushInterval
 	deferred   time.Time // a push waits for minPushInterval; zero: none does
 	worked     time.Time // when a turn did something last
+	gitSince   time.Time // since when status.git of some objects has to be written
+	gitAt      time.Time // when it will be; zero: nothing has to be
+	gitRetry   retry
 }
 
 func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
@@ -135,7 +138,7 @@ func (l *loop) close() {
 func (l *loop) wait() time.Duration {
 	now := l.now()
 	next := now.Add(time.Hour)
-	due := []time.Time{l.syncAt, l.deferred, l.applyRetry.at, l.reportDue(now)}
+	due := []time.Time{l.syncAt, l.deferred, l.applyRetry.at, l.gitAt, l.reportDue(now)}
 	for _, at := range due {
 		if !at.IsZero() && at.Before(next) {
 			next = at

@@ -100,6 +100,9 @@ func (l *loop) write(ctx context.Context, object repo.Object, revision string) e
 	u := &unstructured.Unstructured{Object: plain(document).(map[string]any)}
 	u.SetLabels(with(u.GetLabels(), v1alpha1.LabelSource, l.label()))
 	u.SetAnnotations(with(u.GetAnnotations(), v1alpha1.AnnotationRevision, revision))
+	if _, ok := object.(*v1alpha1.LoadBalancer); ok {
+		u.SetFinalizers([]string{v1alpha1.Finalizer}) // the hub would add it first thing
+	}
 	err = l.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldManager), client.ForceOwnership)
 	if err != nil {
 		return err

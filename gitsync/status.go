@@ -22,6 +22,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -169,12 +170,20 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) {
 }
 
 // chunk is how many objects' status.git are written before the loop looks
-// whether there is something more urgent.
-const chunk = 64
+// whether there is something more urgent. They wait until nothing else has been
+// done for gitAfter, but not longer than gitAtMost.
+const (
+	chunk     = 64
+	gitAfter  = 300 * time.Millisecond
+	gitAtMost = 3 * time.Second
+)
 
 // writeObjects writes status.git of objects of which it may have changed, wishes
 // first. It comes after what tenants wait for, and not all at once.
 func (l *loop) writeObjects(ctx context.Context) {
+	if !l.gitDue() {
+		return
+	}
 	left := chunk
 	for _, t := range l.tenants {
 		if t.state == nil || !t.seen.known || len(t.regit) == 0 {
@@ -183,14 +192,36 @@ func (l *loop) writeObjects(ctx context.Context) {
 		paths := slices.SortedFunc(maps.Keys(t.regit), wishesFirst)
 		paths = paths[:min(len(paths), left)]
 		left -= len(paths)
-		failed := l.writeChunk(ctx, t, paths)
-		if left = max(left, 0); failed {
-			left = 0
-		}
-		if len(t.regit) > 0 && !failed {
-			l.inbox.signal()
+		if l.writeChunk(ctx, t, paths) {
+			l.gitRetry.failed(l.now())
+			return
 		}
 	}
+	l.gitRetry.succeeded()
+}
+
+// gitDue reports whether status.git can be written now; if there is anything to
+// write and it cannot, the loop takes another turn when it can.
+func (l *loop) gitDue() bool {
+	now, waits := l.now(), false
+	for _, t := range l.tenants {
+		waits = waits || t.state != nil && t.seen.known && len(t.regit) > 0
+	}
+	if !waits {
+		l.gitSince, l.gitAt = time.Time{}, time.Time{}
+		return false
+	}
+	if l.gitSince.IsZero() {
+		l.gitSince = now
+	}
+	l.gitAt = l.worked.Add(gitAfter)
+	if limit := l.gitSince.Add(gitAtMost); limit.Before(l.gitAt) {
+		l.gitAt = limit
+	}
+	if l.gitRetry.at.After(l.gitAt) {
+		l.gitAt = l.gitRetry.at
+	}
+	return !now.Before(l.gitAt)
 }
 
 func wishesFirst(a, b string) int {

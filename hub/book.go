@@ -197,6 +197,13 @@ func (b *book) isPublished(owner types.NamespacedName, hash string) bool {
 	return ok && known == hash
 }
 
+// hasPublished reports whether proxies were given anything of an owner.
+func (b *book) hasPublished(owner types.NamespacedName) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.published[owner] != ""
+}
+
 func (b *book) setPublished(owner types.NamespacedName, hash string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -289,7 +296,7 @@ func (b *book) hold(list []v1alpha1.LoadBalancer) {
 	for i := range list {
 		lb := &list[i]
 		if addresses := parseAddresses(lb.Status.Addresses); len(addresses) > 0 {
-			b.allocator.Hold(assign.Owner{Tenant: lb.Namespace, Name: lb.Name}, addresses, portsOf(lb))
+			b.allocator.Hold(assign.Owner{Tenant: lb.Namespace, Name: lb.Name}, addresses, assign.ParsePorts(lb.Status.Ports))
 			b.count(client.ObjectKeyFromObject(lb), true)
 		}
 	}

@@ -171,16 +171,21 @@ func (r *loadBalancers) serve(ctx context.Context, in gathered) (reconcile.Resul
 	if o.unassigned != nil && o.unassigned.Reason == v1alpha1.ReasonLimitExceeded {
 		o.refusal = &refusal{reason: o.unassigned.Reason, message: o.unassigned.Message, stalled: true}
 	}
+	o.output = build.LoadBalancer(build.Input{
+		LoadBalancer: lb, Tenant: in.tenant, Config: in.config, Addresses: in.addresses, Backends: in.backends,
+		Assigned: o.assigned, Refused: refused, HubNetworks: r.HubNetworks,
+	})
 	if r.leader.held.Load() && !slices.Equal(formatAddresses(o.assigned), lb.Status.Addresses) {
+		// What is written before the proxies are told says already what will be true
+		// while they are silent, so that nothing has to be written in between.
+		if len(o.output.Part.Listeners) > 0 {
+			o.hash, o.verdict.Proxies = o.output.Part.Hash(), r.Publisher.Proxies(globalGroup)
+		}
 		if err := r.write(ctx, lb, o); err != nil {
 			return reconcile.Result{}, err
 		}
 		logger.Info("stage", "stage", "assigned", "addresses", lb.Status.Addresses)
 	}
-	o.output = build.LoadBalancer(build.Input{
-		LoadBalancer: lb, Tenant: in.tenant, Config: in.config, Addresses: in.addresses, Backends: in.backends,
-		Assigned: o.assigned, Refused: refused, HubNetworks: r.HubNetworks,
-	})
 	if err := r.publishPart(logger, owner, &o); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -233,6 +238,7 @@ func (r *loadBalancers) assign(ctx context.Context, in gathered, o *observation)
 // publishPart tells the proxies, if there is anything to serve and room for it.
 func (r *loadBalancers) publishPart(logger logr.Logger, owner types.NamespacedName, o *observation) error {
 	part := &o.output.Part
+	o.hash = ""
 	if len(part.Listeners) == 0 {
 		r.publish(owner, nil)
 		return nil
@@ -363,8 +369,13 @@ func (r *loadBalancers) removed(owner types.NamespacedName) (again time.Duration
 
 // forget is for a load balancer that is gone. What it had is free, unless it was
 // cleaned up, which has decided that already.
+//
+// Proxies are told only if they may have something of it: each Publish wakes the
+// owner, and an owner that is gone would wake itself for ever.
 func (r *loadBalancers) forget(owner types.NamespacedName) {
-	r.publish(owner, nil)
+	if r.book.hasPublished(owner) {
+		r.publish(owner, nil)
+	}
 	r.opening.built(owner)
 	r.wake(r.book.release(owner, false))
 }

@@ -176,7 +176,7 @@ func (r *loadBalancers) announce(before, after *v1alpha1.LoadBalancer) {
 	const limit = 1000 // of an Event's note
 	note := now.Message[:min(limit, len(now.Message))]
 	switch {
-	case now.Status == "True":
+	case now.Status == "True" && isStalled(before):
 		r.events.Eventf(after, nil, corev1.EventTypeNormal, now.Reason, "Program", "%s", note)
 	case isStalled(after):
 		r.events.Eventf(after, nil, corev1.EventTypeWarning, now.Reason, "Program", "%s", note)

@@ -26,6 +26,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/test/testbed"
 
@@ -73,7 +75,10 @@ func (b *bench) all(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	b.printf("| %d Services at once → all addresses | 1 | %s | | |\n", o.present, seconds(took))
+	b.printf("| **%d Services at once → all addresses** | 1 | %s | | |\n", o.present, seconds(took[testbed.StageAddressed]))
+	for _, stage := range testbed.Stages {
+		b.printf("|   · the last one %s | 1 | %s | | |\n", stage, seconds(took[stage]))
+	}
 	crowded, err := b.series(ctx, "crowd", o.samples)
 	if err != nil {
 		return err
@@ -158,35 +163,51 @@ func (b *bench) remove(ctx context.Context, name string) error {
 	})
 }
 
-// burst makes n Services at once and waits for all their addresses.
-func (b *bench) burst(ctx context.Context, n int) (time.Duration, error) {
+// burst makes n Services at once, waits for all their addresses and returns when
+// each stage was seen last.
+func (b *bench) burst(ctx context.Context, n int) (sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("out of patience"))
 	defer cancel()
 	b.Trail.Reset()
 	begin := time.Now()
+	var group errgroup.Group
+	group.SetLimit(16)
 	for i := range n {
-		if err := b.TenantClient(tenant).Create(ctx, b.app(fmt.Sprintf("burst-%d", i)).NewService()); err != nil {
-			return 0, err
-		}
+		group.Go(func() error {
+			return b.TenantClient(tenant).Create(ctx, b.app(fmt.Sprintf("burst-%d", i)).NewService())
+		})
 	}
-	addressed := map[string]time.Time{}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	addressed := map[string]bool{}
 	for len(addressed) < n {
 		mark, err := b.Trail.Wait(ctx, fmt.Sprintf("address %d of %d", len(addressed)+1, n), begin, func(m testbed.Mark) bool {
-			_, known := addressed[m.Object]
-			return m.Stage == testbed.StageAddressed && !known
+			return m.Stage == testbed.StageAddressed && !addressed[m.Object]
 		})
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		addressed[mark.Object] = mark.At
+		addressed[mark.Object] = true
 	}
-	last := begin
-	for _, at := range addressed {
-		if at.After(last) {
-			last = at
+	last := sample{}
+	for _, mark := range b.firsts() {
+		last[mark.Stage] = max(last[mark.Stage], mark.At.Sub(begin))
+	}
+	return last, nil
+}
+
+// firsts are the marks of pushes, and the first of each object and stage.
+func (b *bench) firsts() (out []testbed.Mark) {
+	seen := map[testbed.Mark]bool{}
+	for _, mark := range b.Trail.Marks() {
+		key := testbed.Mark{Stage: mark.Stage, Object: mark.Object}
+		if mark.Object == "" || !seen[key] {
+			out = append(out, mark)
 		}
+		seen[key] = true
 	}
-	return last.Sub(begin), nil
+	return out
 }
 
 // idle counts the pushes of a spell in which nothing happens.

@@ -46,13 +46,13 @@ func TestServiceGetsItsAddressAndTraffic(t *testing.T) {
 		t.Errorf("address %s is not in the pool %s", address, system.LoadBalancerCIDR())
 	}
 	s.answers(address, 8080, app)
-	lb, err := s.loadBalancer(acme, "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if lb.Status.Ports != "8080/TCP" || lb.Status.Git == nil || lb.Status.Git.Revision == "" {
-		t.Errorf("status of the LoadBalancer: ports %q, git %+v", lb.Status.Ports, lb.Status.Git)
-	}
+	s.eventually("ports and revision of the LoadBalancer", func() error {
+		lb, err := s.loadBalancer(acme, "web")
+		if err == nil && (lb.Status.Ports != "8080/TCP" || lb.Status.Git == nil || lb.Status.Git.Revision == "") {
+			err = fmt.Errorf("ports %q, git %+v", lb.Status.Ports, lb.Status.Git)
+		}
+		return err
+	})
 }
 
 func TestSeveralPortsOfBothProtocols(t *testing.T) {

@@ -120,12 +120,13 @@ func (p *Plane) folder(name string) string { return filepath.Join(p.home.dir, p.
 // launcher writes the script that envtest starts in place of a tool: it makes
 // the process a member of the bed and keeps its log. envtest asks tools for
 // their flags first; what it looks for is configured here, so it finds none.
+// Memory is given for time: a bed's planes are small and share few cores.
 func (p *Plane) launcher(tool string) (string, error) {
 	path, err := Tool(tool)
 	if err != nil {
 		return "", err
 	}
-	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = --help ] && exit 0\nexport %s=%s\nexec %s \"$@\" >>%s 2>&1\n",
+	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = --help ] && exit 0\nexport GOGC=300 %s=%s\nexec %s \"$@\" >>%s 2>&1\n",
 		membership, quote(p.membership()), quote(path), quote(p.home.logFile(p.Name+"-"+tool)))
 	launcher := p.folder(tool)
 	if err := os.MkdirAll(filepath.Dir(launcher), 0o700); err != nil {

@@ -104,9 +104,14 @@ func (p *proxy) cutNode(node string, off bool) {
 	}
 }
 
+// minSync is the least time between two applications of the rules, each of which
+// looks at everything.
+const minSync = 15 * time.Millisecond
+
 // run applies the rules until the context ends; everything open belongs to it.
 func (p *proxy) run(ctx context.Context) {
 	defer close(p.ended)
+	var applied time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -122,7 +127,12 @@ func (p *proxy) run(ctx context.Context) {
 			p.apply()
 			close(c.done)
 		case <-p.dirty:
+			if early := minSync - time.Since(applied); early > 0 {
+				time.AfterFunc(early, p.mark)
+				continue
+			}
 			p.apply()
+			applied = time.Now()
 		}
 	}
 }
