@@ -85,7 +85,8 @@ func (s *supervisor) NeedLeaderElection() bool { return true }
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=tenantstates;configs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=loadbalancers;routes;syncsecrets;addresses;backends,verbs=get;list;watch;create;update;patch;delete
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=loadbalancers/status;routes/status;syncsecrets/status;addresses/status;backends/status,verbs=get;patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create
+// +kubebuilder:rbac:groups="",namespace=kubelb,resources=secrets,verbs=get;create
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=kubelb,resources=leases,verbs=get;list;watch;create;update;patch
 
 // Reconcile starts and stops the loop of a GitSource, and wakes it.
 func (s *supervisor) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {

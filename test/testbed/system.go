@@ -17,10 +17,13 @@ limitations under the License.
 package testbed
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -33,7 +36,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -70,12 +75,14 @@ type System struct {
 	xdsPort, hookPort    int
 	hookToken            string
 	hub                  *Process
+	hubConfig            string // kubeconfig of the hub's service account
 	ccms                 map[string]*member
 }
 
 // member is a tenant with its CCM.
 type member struct {
 	client   client.Client
+	config   string // kubeconfig of the CCM's service account
 	ccm      *Process
 	hookPort int
 }
@@ -224,6 +231,10 @@ func (s *System) setUpHub(ctx context.Context) error {
 			return err
 		}
 	}
+	var err error
+	if s.hubConfig, err = serviceAccount(ctx, s.Hub, s.HubClient, "hub"); err != nil {
+		return err
+	}
 	if !s.options.NoWebhooks {
 		s.Repository.AddWebhook(Webhook{
 			URL: fmt.Sprintf("http://127.0.0.1:%d/hook/%s/%s", s.hookPort, HubNamespace, SourceName), Secret: s.hookToken,
@@ -231,6 +242,40 @@ func (s *System) setUpHub(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// serviceAccount gives a program the rights that deploy/rbac has for it, and
+// returns a kubeconfig with these and no others.
+func serviceAccount(ctx context.Context, plane *Plane, c client.Client, program string) (kubeconfig string, err error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{"role.yaml", "binding.yaml"} {
+		text, err := os.ReadFile(filepath.Join(root, "deploy", "rbac", program, name))
+		if err != nil {
+			return "", err
+		}
+		documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
+		for {
+			document, err := documents.Read()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return "", err
+			}
+			var object unstructured.Unstructured
+			if err := yaml.Unmarshal(document, &object); err != nil {
+				return "", err
+			}
+			if err := c.Create(ctx, &object); err != nil {
+				return "", err
+			}
+		}
+	}
+	_, kubeconfig, err = plane.AddUser("system:serviceaccount:" + HubNamespace + ":kubelb-" + program)
+	return kubeconfig, err
 }
 
 func secret(name string, data map[string]string) *corev1.Secret {
@@ -244,7 +289,7 @@ func (s *System) StartHub() error {
 		return err
 	}
 	args := []string{
-		"--kubeconfig", s.Hub.Kubeconfig, "--namespace", HubNamespace,
+		"--kubeconfig", s.hubConfig, "--namespace", HubNamespace,
 		"--listen-address", fmt.Sprintf("127.0.0.1:%d", s.xdsPort), "--webhook-addr", fmt.Sprintf("127.0.0.1:%d", s.hookPort),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
 		"--state-dir", filepath.Join(s.Dir, "state"), "--envoy", envoy,
@@ -318,6 +363,9 @@ func (s *System) join(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if m.config, err = serviceAccount(ctx, s.Tenant(name).Plane, m.client, "ccm"); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(s.Dir, "webhook-token"), []byte(s.hookToken), 0o600); err != nil {
 		return err
 	}
@@ -338,7 +386,7 @@ func (s *System) StartCCM(ctx context.Context, tenant string) error {
 	}
 	m := s.ccms[tenant]
 	args := []string{
-		"--kubeconfig", s.Tenant(tenant).Kubeconfig, "--namespace", HubNamespace, "--cluster-name", tenant,
+		"--kubeconfig", m.config, "--namespace", HubNamespace, "--cluster-name", tenant,
 		"--git-url", s.Repository.URL(), "--hub-key", key,
 		"--webhook-addr", fmt.Sprintf("127.0.0.1:%d", m.hookPort), "--webhook-token-file", filepath.Join(s.Dir, "webhook-token"),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
