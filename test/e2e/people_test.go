@@ -94,6 +94,28 @@ func TestEditOnMainStays(t *testing.T) {
 	s.serviceCondition(acme, "web", "Held", metav1.ConditionTrue, "bob")
 }
 
+func TestReleaseByACommitTakesWhatTheTenantAsksFor(t *testing.T) {
+	s := newScene(t)
+	app := s.app("web")
+	address := s.up(acme, app)
+	bob := s.person("bob")
+	bob.replace(s.path(acme, "web"), "port: 8080", "port: 7070")
+	bob.push()
+	s.answers(address, 7070, app)
+	s.serviceCondition(acme, "web", "Held", metav1.ConditionTrue, "bob")
+
+	bob.pull()
+	bob.git("checkout", "--quiet", "origin/intent/acme", "--", s.path(acme, "web"))
+	bob.git("commit", "--quiet", "--message", "release web")
+	bob.push()
+	s.answers(address, 8080, app)
+	s.closed(address, 7070)
+	s.serviceCondition(acme, "web", "Held", metav1.ConditionFalse)
+
+	s.edit(acme, "web", func(service *corev1.Service) { service.Spec.Ports[0].Port = 9090 })
+	s.answers(address, 9090, app)
+}
+
 func TestDeletionOnMainStays(t *testing.T) {
 	s := newScene(t)
 	app := s.app("web")
