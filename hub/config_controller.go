@@ -69,7 +69,7 @@ func (c *configuration) take(config *v1alpha1.Config) []v1alpha1.Problem {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.valid = config
+	c.valid = config.DeepCopy() // the caller writes the status of its own
 	c.once.Do(func() { close(c.first) })
 	return nil
 }
