@@ -21,11 +21,11 @@ import (
 	"slices"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/ccm/render"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // answers are the hub's statuses of the tenant, as of the last status commit

@@ -23,17 +23,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/ccm/project"
+	"github.com/kubelb/gitops/gitsync/git"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/kubelb/gitops/api/repo"
-	"github.com/kubelb/gitops/api/v1alpha1"
-	"github.com/kubelb/gitops/ccm/project"
-	"github.com/kubelb/gitops/gitsync/git"
 )
 
 const (

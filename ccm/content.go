@@ -22,11 +22,11 @@ import (
 	"strings"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/ccm/render"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // content is what the intent branch shall have, per source object, and where it

@@ -20,13 +20,13 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/kubelb/gitops/gitsync/git"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/kubelb/gitops/gitsync/git"
 )
 
 // +kubebuilder:rbac:groups="",namespace=kubelb,resources=secrets,verbs=get;create

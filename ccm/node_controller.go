@@ -19,13 +19,13 @@ package ccm
 import (
 	"context"
 
+	"github.com/kubelb/gitops/ccm/render"
+
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-
-	"github.com/kubelb/gitops/ccm/render"
 )
 
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch

@@ -21,12 +21,12 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
-
-	"github.com/kubelb/gitops/api/v1alpha1"
-	"github.com/kubelb/gitops/gitsync/git"
 )
 
 // Reasons of problems that concern all Services.

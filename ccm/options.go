@@ -23,13 +23,13 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
-
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/ccm/render"
 	"github.com/kubelb/gitops/gitsync/git"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
 
 // LeaseName is the name of the Lease that leaders of one cluster hold.

@@ -24,6 +24,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/ccm/render"
+
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,9 +37,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-
-	"github.com/kubelb/gitops/api/v1alpha1"
-	"github.com/kubelb/gitops/ccm/render"
 )
 
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;update;patch

@@ -21,6 +21,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kubelb/gitops/ccm/project"
+	"github.com/kubelb/gitops/ccm/render"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -29,9 +32,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/kubelb/gitops/ccm/project"
-	"github.com/kubelb/gitops/ccm/render"
 )
 
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=update;patch

@@ -27,11 +27,11 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // retainAfter pushes the publisher's store is swept.

@@ -23,12 +23,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kubelb/gitops/gitsync/git"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/kubelb/gitops/gitsync/git"
 )
 
 // upstream is the Git repository as the CCM reaches it: with the credentials of

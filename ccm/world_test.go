@@ -29,6 +29,10 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/testr"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/gitsync/git"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,9 +43,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
-
-	"github.com/kubelb/gitops/api/repo"
-	"github.com/kubelb/gitops/gitsync/git"
 )
 
 const (

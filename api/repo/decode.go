@@ -29,10 +29,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
-
-	"github.com/kubelb/gitops/api/v1alpha1"
 )
 
 const groupVersion = "kubelb.k8c.io/v1alpha1"

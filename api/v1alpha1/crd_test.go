@@ -26,9 +26,9 @@ import (
 	"strings"
 	"testing"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/kubelb/gitops/api/v1alpha1"
+
+	"sigs.k8s.io/yaml"
 )
 
 // schemas returns the OpenAPI schemas of the CRDs by kind.

@@ -22,10 +22,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/kubelb/gitops/api/v1alpha1"
 )
 
 // maxMessage bounds a condition's message; the rest is counted.

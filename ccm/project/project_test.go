@@ -24,12 +24,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/ccm/project"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
-
-	"github.com/kubelb/gitops/api/v1alpha1"
-	"github.com/kubelb/gitops/ccm/project"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -20,12 +20,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/kubelb/gitops/api/v1alpha1"
 )
 
 // Conditions of a Service. Ready is there as soon as the hub has said anything,

@@ -22,10 +22,10 @@ import (
 	"net/netip"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Reasons of the problems of Services.

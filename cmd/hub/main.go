@@ -106,6 +106,9 @@ func addHub(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return err
 	}
+	if err := mgr.AddMetricsServerExtraHandler("/envoy/global/stats", host.Stats("global")); err != nil {
+		return err
+	}
 	if err := mgr.Add(unelected(func(ctx context.Context) error { return server.Serve(ctx, listener) })); err != nil {
 		return err
 	}

@@ -25,10 +25,11 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-	"sigs.k8s.io/yaml"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
+
+	"sigs.k8s.io/yaml"
 )
 
 // TestGuardCounts: of any documents that vanish, more than half and more than

@@ -25,11 +25,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/hub/build"
 	"github.com/kubelb/gitops/xds/ir"
+
+	"sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "write testdata/*/out.yaml anew")
