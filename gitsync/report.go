@@ -37,7 +37,7 @@ const (
 	reportEvery = 2 * time.Second
 	// answerSoon is how long other news waits for the address of a load balancer
 	// that was applied just now, and answerAtMost how long in all.
-	answerSoon   = 60 * time.Millisecond
+	answerSoon   = 150 * time.Millisecond
 	answerAtMost = 250 * time.Millisecond
 	// anewEvery is after how many commits a status branch starts anew.
 	anewEvery = 100
