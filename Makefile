@@ -1,6 +1,7 @@
 # kubelb-gitops. `make` alone prints what there is.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 TOOLS := $(CURDIR)/.tools/bin
@@ -8,6 +9,10 @@ TOOLS := $(CURDIR)/.tools/bin
 export ENVOY ?= $(TOOLS)/envoy
 GO ?= go
 PKGS := ./...
+
+# $(call programs,<packages>): builds into .tools/bin, with a sign of life.
+programs = $(GO) build -v -o $(TOOLS)/ $(1) 2>&1 | \
+	awk '/^[a-z0-9.]+(\/|$$)/ { if (++n % 100 == 0) printf "building: %d packages compiled\n", n; next } { print }'
 
 .PHONY: help
 help: ## Print this help
@@ -27,8 +32,8 @@ tools-run:
 
 .PHONY: demo
 demo: tools-run ## Show the main job, step by step, and leave it running (ONCE=1: assert and end)
-	@$(GO) build -o $(TOOLS)/ ./cmd/hub ./cmd/ccm
-	@$(GO) run ./test/demo $(if $(ONCE),--once)
+	@$(call programs,./cmd/hub ./cmd/ccm ./test/demo)
+	@exec $(TOOLS)/demo $(if $(ONCE),--once)
 
 .PHONY: test
 test: tools-run ## Run all tests (unit, envtest, end to end)
@@ -36,8 +41,8 @@ test: tools-run ## Run all tests (unit, envtest, end to end)
 
 .PHONY: bench
 bench: tools-run ## Measure, print one table (docs/performance.md keeps the last)
-	@$(GO) build -o $(TOOLS)/ ./cmd/hub ./cmd/ccm
-	@$(GO) run ./test/bench $(BENCH_ARGS)
+	@$(call programs,./cmd/hub ./cmd/ccm ./test/bench)
+	@exec $(TOOLS)/bench $(BENCH_ARGS)
 
 .PHONY: build
 build: ## Build the programs into bin

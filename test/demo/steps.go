@@ -234,11 +234,12 @@ It stays up. To try next, in another terminal:
   curl http://%[4]s:%[5]d
 
   git clone %[6]s fleet && cd fleet
+  git config user.name %[8]s && git config user.email %[8]s@example.com
   git log --format='%%h %%an: %%s' main                 # who changed which load balancer
-  git diff origin/base/main origin/main                # what people hold
+  git diff origin/base/main origin/main -- tenants     # what people hold
   git revert --no-edit HEAD && git push                # ends the hold: the revert of the revert
 
 Logs and state: %[7]s
 Ctrl-C stops everything and cleans up.
-`, kubectl, hub, acme, d.address, firstPort, d.Repository.URLFor(person), filepath.Clean(d.Dir))
+`, kubectl, hub, acme, d.address, firstPort, d.Repository.URLFor(person), filepath.Clean(d.Dir), person)
 }
