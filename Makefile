@@ -12,7 +12,7 @@ PKGS := ./...
 
 # $(call programs,<packages>): builds into .tools/bin, with a sign of life.
 programs = $(GO) build -v -o $(TOOLS)/ $(1) 2>&1 | \
-	awk '/^[a-z0-9.]+(\/|$$)/ { if (++n % 100 == 0) printf "building: %d packages compiled\n", n; next } { print }'
+	awk '!/[: ]/ { if (++n % 100 == 0) printf "building: %d packages compiled\n", n; next } { print }'
 
 .PHONY: help
 help: ## Print this help
