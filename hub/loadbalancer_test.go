@@ -194,6 +194,11 @@ func TestADeletedLoadBalancerComesBackWithItsAddress(t *testing.T) {
 	if other := b.address(b.service("acme", "other")); other == address {
 		t.Error("another one was given the address")
 	}
+	b.proxies.set(func(p *proxies) {
+		if n := p.needless[second.Namespace+"/"+second.Name]; n > 3 {
+			t.Errorf("the proxies were told %d times to remove what they did not have", n)
+		}
+	})
 	if again := b.address(b.service("acme", "second")); again != address {
 		t.Errorf("it had %s and came back with %s", address, again)
 	}

@@ -362,12 +362,13 @@ type proxies struct {
 	refuse    map[string]string // listener → message
 	parts     map[string]*ir.Part
 	verdicts  map[string]ir.Verdict
-	published []string // owners, in order
+	published []string       // owners, in order
+	needless  map[string]int // removals of owners that had nothing; each is answered
 	tell      []func(string, []string)
 }
 
 func newProxies() *proxies {
-	return &proxies{refuse: map[string]string{}, parts: map[string]*ir.Part{}, verdicts: map[string]ir.Verdict{}}
+	return &proxies{refuse: map[string]string{}, needless: map[string]int{}, parts: map[string]*ir.Part{}, verdicts: map[string]ir.Verdict{}}
 }
 
 func (p *proxies) Publish(_ string, parts map[string]*ir.Part) map[string]error {
@@ -384,6 +385,11 @@ func (p *proxies) Publish(_ string, parts map[string]*ir.Part) map[string]error 
 			delete(p.parts, owner)
 			p.verdicts[owner] = ir.Verdict{}
 			p.published = append(p.published, "-"+owner)
+		default:
+			p.needless[owner]++
+			for _, f := range p.tell {
+				f("global", []string{owner})
+			}
 		}
 	}
 	p.answer()
