@@ -58,7 +58,7 @@ func main() {
 
 func run(ctx context.Context, once bool) (err error) {
 	d := &demo{begin: time.Now()}
-	d.title("Starting two control planes, a Git server, nodes, the hub, Envoy and an agent")
+	d.title("Starting two control planes, a Git server, nodes, the hub, Envoy and a CCM")
 	starting, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not up within %s", startTimeout))
 	defer cancel()
 	system, err := testbed.NewSystem(starting, testbed.SystemOptions{Options: testbed.Options{

@@ -147,7 +147,7 @@ func (s *System) begin(ctx context.Context, root string) error {
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
-	s.progress("hub and agents up", begin)
+	s.progress("hub and CCMs up", begin)
 	return nil
 }
 
