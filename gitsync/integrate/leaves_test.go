@@ -139,7 +139,8 @@ func (w *world) rejected(in Input) {
 }
 
 // unpin forgets the holds that ended, judged by the trees that the step saw:
-// the source is gone, or intent, the review's intent or base agree with main.
+// the source is gone, or intent, the review's intent or base agree with main. A
+// tree without the element that a leaf belongs to says nothing about the leaf.
 func (w *world) unpin(in Input) {
 	base := maps.Clone(in.Base)
 	trees := []repo.Tree{w.intent, base}
@@ -162,7 +163,10 @@ func (w *world) unpin(in Input) {
 		}
 		for leaf, value := range pins {
 			for n, tree := range trees {
-				there := leavesOf(tree[path])
+				there, whole := leavesOf(tree[path]), element(leaf)
+				if whole != "" && there[whole] != on[whole] {
+					continue
+				}
 				if !there.broken() && there[leaf] == value && on[leaf] == value && (len(there) > 0 || len(on) == 0 && n < 2) {
 					delete(pins, leaf)
 				}
