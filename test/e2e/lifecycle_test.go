@@ -191,6 +191,10 @@ func TestSourceRangesKeepOthersOut(t *testing.T) {
 	if reply, err := testbed.AskHTTP(s.ctx, refused+":8080"); err == nil {
 		t.Errorf("a client outside of the ranges was answered by %s", reply.Pod)
 	}
+	s.edit(acme, "closed", func(service *corev1.Service) {
+		service.Spec.LoadBalancerSourceRanges = []string{"127.0.0.0/8"}
+	})
+	s.answers(refused, 8080, closed) // it was the ranges, and nothing else
 }
 
 func TestServiceThatLeavesScopeLosesItsAddress(t *testing.T) {

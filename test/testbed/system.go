@@ -308,7 +308,7 @@ func (s *System) KillEnvoy() error {
 		return err
 	}
 	killed := 0
-	for _, pid := range members(s.Dir) {
+	for _, pid := range members(s.Dir + "/") {
 		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		if err != nil || filepath.Base(program) != filepath.Base(envoy) {
 			continue
