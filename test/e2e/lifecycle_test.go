@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/test/testbed"
 
 	corev1 "k8s.io/api/core/v1"
@@ -195,6 +196,35 @@ func TestSourceRangesKeepOthersOut(t *testing.T) {
 		service.Spec.LoadBalancerSourceRanges = []string{"127.0.0.0/8"}
 	})
 	s.answers(refused, 8080, closed) // it was the ranges, and nothing else
+}
+
+func TestProxyProtocolTellsPodsWhoConnects(t *testing.T) {
+	s := newScene(t)
+	plain, proxied := s.app("plain"), s.app("proxied")
+	proxied.Service = func(service *corev1.Service) {
+		service.Annotations = map[string]string{v1alpha1.AnnotationProxyProtocol: "v2"}
+	}
+	without, with := s.up(acme, plain), s.up(acme, proxied)
+	if reply := s.answers(without, 8080, plain); reply.Proxy != nil {
+		t.Errorf("a header came unasked: %+v", reply.Proxy)
+	}
+	if reply := s.answers(with, 8080, proxied); reply.Proxy == nil {
+		t.Errorf("no header came: %+v", reply)
+	}
+}
+
+func TestSessionAffinityKeepsAClientOnOneNode(t *testing.T) {
+	s := newScene(t)
+	sticky, loose := s.app("sticky"), s.app("loose")
+	sticky.Service = func(service *corev1.Service) {
+		service.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	}
+	if nodes := peers(s, s.up(acme, sticky)); len(nodes) != 1 {
+		t.Errorf("the client was sent to %v", nodes)
+	}
+	if nodes := peers(s, s.up(acme, loose)); len(nodes) < 2 {
+		t.Errorf("without affinity the client was sent to %v only, which proves nothing of the other", nodes)
+	}
 }
 
 func TestServiceThatLeavesScopeLosesItsAddress(t *testing.T) {
