@@ -62,6 +62,8 @@ const (
 	TrailerMain       = "Kubelb-Main"       // the main commit that a base commit belongs to
 	TrailerIntent     = "Kubelb-Intent"     // the intent commit that was integrated
 	TrailerConfirms   = "Kubelb-Confirms"   // the intent commit whose removals were confirmed
+	TrailerReview     = "Kubelb-Review"     // the review commit that a base commit decided or rejected
+	TrailerApproves   = "Kubelb-Approves"   // commits of main whose changes the signer approves
 	TrailerAccepts    = "Kubelb-Accepts"    // the main commit that was accepted after a rewrite
 )
 

@@ -173,6 +173,18 @@ type PendingField struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// ReviewStatus is a tenant's proposal on its review branch.
+type ReviewStatus struct {
+	// commit is the tip of review/<tenant>.
+	Commit string `json:"commit"`
+	// intent is the commit of the intent branch that it proposes.
+	// +optional
+	Intent string `json:"intent,omitempty"`
+	// url of the pull request; empty without a forge.
+	// +optional
+	URL string `json:"url,omitempty"`
+}
+
 // Reasons of a PendingField.
 const (
 	PendingReview  = "Review"

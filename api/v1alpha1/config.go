@@ -214,6 +214,18 @@ type ConfigSpec struct {
 	// kept for one of the same name. Default: 24h.
 	// +optional
 	AddressGracePeriod *metav1.Duration `json:"addressGracePeriod,omitempty"`
+	// sealing of secrets.
+	// +optional
+	Sealing Sealing `json:"sealing,omitempty"`
+}
+
+// Sealing says how the hub keeps the keys that tenants seal secrets to.
+type Sealing struct {
+	// rotateAfter is the age at which a new key is made; tenants seal to it from
+	// then on, and older keys still open what was sealed before. 0 turns it off.
+	// Default: 2160h (90 days).
+	// +optional
+	RotateAfter *metav1.Duration `json:"rotateAfter,omitempty"`
 }
 
 // ConfigStatus is what became of the Config.

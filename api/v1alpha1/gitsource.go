@@ -40,17 +40,84 @@ const (
 	ApplyDisabled ApplyMode = "Disabled"
 )
 
+// WebhookType is the format that a Git server tells of news in.
+// +kubebuilder:validation:Enum=generic-hmac;github;gitlab;gitea
+type WebhookType string
+
+// The webhook types.
+const (
+	// WebhookGeneric is Flux's generic-hmac: X-Signature over the body.
+	WebhookGeneric WebhookType = "generic-hmac"
+	WebhookGitHub  WebhookType = "github"
+	WebhookGitLab  WebhookType = "gitlab"
+	WebhookGitea   WebhookType = "gitea"
+)
+
 // GitWebhook lets the Git server tell of news.
 type GitWebhook struct {
-	// secretRef names a Secret whose key "token" is the HMAC key of Flux's
-	// generic-hmac format.
+	// type of the sender. Default: generic-hmac.
+	// +optional
+	// +default="generic-hmac"
+	Type WebhookType `json:"type,omitempty"`
+	// secretRef names a Secret whose key "token" is the HMAC key (GitLab: the
+	// secret token).
+	SecretRef LocalReference `json:"secretRef"`
+}
+
+// Reviewer is a person whose signature on a commit of main counts.
+type Reviewer struct {
+	// name of the reviewer, as problems and approvals show it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// publicKey is an SSH public key (one authorized_keys line) or an armored
+	// OpenPGP public key block.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32768
+	PublicKey string `json:"publicKey"`
+	// tenants whose files the reviewer's signature counts for; none means all.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=1000
+	Tenants []string `json:"tenants,omitempty"`
+}
+
+// ForgeKind is a kind of Git forge.
+// +kubebuilder:validation:Enum=GitHub;GitLab;Gitea
+type ForgeKind string
+
+// The kinds of forges.
+const (
+	ForgeGitHub ForgeKind = "GitHub"
+	ForgeGitLab ForgeKind = "GitLab"
+	// ForgeGitea is also Forgejo.
+	ForgeGitea ForgeKind = "Gitea"
+)
+
+// GitForge lets the hub open pull requests for tenants with review: Required.
+type GitForge struct {
+	// kind of the forge.
+	Kind ForgeKind `json:"kind"`
+	// url of the forge, such as https://git.example.com. Default: scheme and host
+	// of spec.url (of an ssh URL: https and its host).
+	// +optional
+	// +kubebuilder:validation:Pattern=`^https?://.*$`
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url,omitempty"`
+	// repository as owner/name (GitLab: group/subgroup/name). Default: the path
+	// of spec.url.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Repository string `json:"repository,omitempty"`
+	// secretRef names a Secret with an API token in the key "token", and ca.crt
+	// for the forge's certificate.
 	SecretRef LocalReference `json:"secretRef"`
 }
 
 // GitSourceSpec is a repository and how to follow it.
 type GitSourceSpec struct {
-	// url of the repository, http or https.
-	// +kubebuilder:validation:Pattern=`^https?://.*$`
+	// url of the repository: http, https or ssh (ssh://git@host[:port]/path).
+	// +kubebuilder:validation:Pattern=`^(https?|ssh)://.*$`
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url"`
 	// branch that is the truth. Default: main.
@@ -71,13 +138,36 @@ type GitSourceSpec struct {
 	// +default="20s"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// secretRef names a Secret with credentials as Flux has them: username and
-	// password, or bearerToken; ca.crt for the server's certificate.
+	// password, or bearerToken; ca.crt for the server's certificate; for ssh
+	// identity (a private key), password (of the key, optional) and known_hosts.
 	// +optional
 	SecretRef *LocalReference `json:"secretRef,omitempty"`
-	// verify says what unsigned changes on main are worth. Only Off so far.
+	// proxySecretRef names a Secret with the proxy to reach the Git server
+	// through, as Flux has it: address, and optionally username and password.
+	// Default: the hub's environment.
+	// +optional
+	ProxySecretRef *LocalReference `json:"proxySecretRef,omitempty"`
+	// verify says what changes on main are worth that neither the hub nor a
+	// reviewer signed: Off takes them, Warn takes them with a problem, Require
+	// keeps the last good version of the path. Default: Off.
 	// +optional
 	// +default="Off"
 	Verify VerifyMode `json:"verify,omitempty"`
+	// reviewers are the people whose signatures count (verify).
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=200
+	Reviewers []Reviewer `json:"reviewers,omitempty"`
+	// trustForgeApproval accepts an unsigned or forge-signed merge whose result
+	// equals the review tree that the hub signed: the forge can then approve, but
+	// never alter.
+	// +optional
+	TrustForgeApproval bool `json:"trustForgeApproval,omitempty"`
+	// forge lets the hub open pull requests; without it review branches alone
+	// work.
+	// +optional
+	Forge *GitForge `json:"forge,omitempty"`
 	// webhook lets the Git server tell of news: POST /hook/<namespace>/<name>.
 	// +optional
 	Webhook *GitWebhook `json:"webhook,omitempty"`

@@ -99,6 +99,9 @@ const (
 	AnnotationAddresses = "kubelb.k8c.io/addresses"
 	// AnnotationConfirm on a Tenant confirms the removals up to an intent commit.
 	AnnotationConfirm = "kubelb.k8c.io/confirm"
+	// AnnotationReject on a Tenant rejects the proposal of that commit of its
+	// review branch, as closing the pull request does.
+	AnnotationReject = "kubelb.k8c.io/reject"
 	// AnnotationAcceptRewrite on a GitSource accepts a rewritten main branch.
 	AnnotationAcceptRewrite = "kubelb.k8c.io/accept-rewrite"
 	// AnnotationReconcile triggers a GitSource, as with Flux.

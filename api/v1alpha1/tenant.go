@@ -212,6 +212,9 @@ type TenantGitStatus struct {
 	// pending counts the pending fields.
 	// +optional
 	Pending int32 `json:"pending,omitempty"`
+	// review is the proposal that waits for people, where there is one.
+	// +optional
+	Review *ReviewStatus `json:"review,omitempty"`
 	// problemCount counts the problems, of which the first are listed.
 	// +optional
 	ProblemCount int32 `json:"problemCount,omitempty"`

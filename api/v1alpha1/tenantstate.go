@@ -109,6 +109,9 @@ type TenantStateStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	Pending []PendingField `json:"pending,omitempty"`
+	// review is the proposal that the pending fields wait in, where there is one.
+	// +optional
+	Review *ReviewStatus `json:"review,omitempty"`
 	// sourceGone are the paths of wishes on main that neither the intent nor base
 	// has: they are not programmed.
 	// +optional
@@ -119,10 +122,15 @@ type TenantStateStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	Reservations []Reservation `json:"reservations,omitempty"`
-	// recipients that secrets are sealed to.
+	// recipients (age X25519) that secrets are sealed to, all of them.
 	// +optional
 	// +listType=atomic
 	Recipients []string `json:"recipients,omitempty"`
+	// hubKeys are the SSH public keys that sign status branches, the one in use
+	// first. A key that is added is announced under a signature of the old one.
+	// +optional
+	// +listType=atomic
+	HubKeys []string `json:"hubKeys,omitempty"`
 	// disabledFeatures of the hub for this tenant.
 	// +optional
 	// +listType=set

@@ -141,6 +141,7 @@ func (v *validator) config(spec *ConfigSpec) {
 	if spec.AddressGracePeriod != nil && spec.AddressGracePeriod.Duration < 0 {
 		v.invalid("spec.addressGracePeriod", "it is negative", "use 0s to release addresses at once")
 	}
+	v.duration("spec.sealing.rotateAfter", spec.Sealing.RotateAfter, "use 0s to turn rotation off")
 }
 
 // pair checks that addresses and proxies of these kinds go together.
@@ -205,13 +206,37 @@ func (v *validator) gitSource(g *GitSource) {
 	v.duration("spec.minPushInterval", spec.MinPushInterval, "use 0 for none")
 	v.duration("spec.timeout", spec.Timeout, "use 0 for the default")
 	v.ownReference("spec.secretRef", spec.SecretRef, g.Namespace)
+	v.ownReference("spec.proxySecretRef", spec.ProxySecretRef, g.Namespace)
 	if spec.Webhook != nil {
+		oneOf(v, "spec.webhook.type", spec.Webhook.Type, "", WebhookGeneric, WebhookGitHub, WebhookGitLab, WebhookGitea)
 		v.ownReference("spec.webhook.secretRef", &spec.Webhook.SecretRef, g.Namespace)
 	}
 	oneOf(v, "spec.apply", spec.Apply, "", ApplyEnabled, ApplyDisabled)
 	oneOf(v, "spec.verify", spec.Verify, "", VerifyOff, VerifyWarn, VerifyRequire)
-	if spec.Verify == VerifyWarn || spec.Verify == VerifyRequire {
-		v.invalid("spec.verify", fmt.Sprintf("%s is not supported yet: nothing would be verified", spec.Verify), "use Off")
+	v.reviewers(spec.Reviewers)
+	if spec.Forge != nil {
+		oneOf(v, "spec.forge.kind", spec.Forge.Kind, ForgeGitHub, ForgeGitLab, ForgeGitea)
+		v.ownReference("spec.forge.secretRef", &spec.Forge.SecretRef, g.Namespace)
+	}
+}
+
+// reviewers checks that each key can be read: a reviewer whose signature never
+// counts would be found out too late.
+func (v *validator) reviewers(all []Reviewer) {
+	names := map[string]bool{}
+	for _, r := range all {
+		field := at("spec.reviewers", r.Name)
+		switch {
+		case r.Name == "":
+			v.invalid(field+".name", "it is empty", "name the reviewer")
+		case names[r.Name]:
+			v.invalid(field, "there are two reviewers of that name", "give each a name of its own")
+		}
+		names[r.Name] = true
+		if !isAuthorizedKey(r.PublicKey) && !strings.HasPrefix(strings.TrimSpace(r.PublicKey), "-----BEGIN PGP PUBLIC KEY BLOCK-----") {
+			v.invalid(field+".publicKey", "it is neither an SSH nor an OpenPGP public key",
+				"write one authorized_keys line, or what `gpg --export --armor` prints")
+		}
 	}
 }
 
@@ -221,13 +246,19 @@ func (v *validator) gitURL(text string) {
 	switch {
 	case err != nil || u.Host == "" || len(text) > 2048:
 		v.invalid(field, "it is not a URL", "write one such as https://git.example.com/fleet.git") // never repeat it: it may hold a password
-	case u.Scheme != "http" && u.Scheme != "https":
-		v.invalid(field, fmt.Sprintf("the scheme %s is not supported", u.Scheme), "use https")
-	case u.User != nil:
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ssh":
+		v.invalid(field, fmt.Sprintf("the scheme %s is not supported", u.Scheme), "use https or ssh")
+	case u.User != nil && !onlyUser(u):
 		v.invalid(field, "it holds credentials", "put them into a Secret and name it in spec.secretRef; treat these as disclosed")
 	case u.RawQuery != "" || u.Fragment != "":
 		v.invalid(field, "it has a query or a fragment", "remove what follows the path")
 	}
+}
+
+// onlyUser reports whether a URL names a user, as ssh URLs do, and no secret.
+func onlyUser(u *url.URL) bool {
+	_, password := u.User.Password()
+	return u.Scheme == "ssh" && !password
 }
 
 func (v *validator) duration(field string, d *metav1.Duration, remedy string) {

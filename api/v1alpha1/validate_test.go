@@ -337,6 +337,7 @@ func addConfigCases(add adder) {
 	config("another provider", func(s *spec) { s.AddressProvider = "DHCP" }, "spec.addressProvider")
 	config("another infrastructure", func(s *spec) { s.Infrastructure = "Cloud" }, "spec.infrastructure")
 	config("!the topology dedicated", func(s *spec) { s.EnvoyProxy.Topology = "dedicated" }, "spec.envoyProxy.topology")
+	config("!a negative age of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{Duration: -time.Hour} }, "spec.sealing.rotateAfter")
 	config("!a negative grace period", func(s *spec) { s.AddressGracePeriod = &metav1.Duration{Duration: -time.Hour} }, "spec.addressGracePeriod")
 	config("!negative replicas", func(s *spec) { s.EnvoyProxy.Replicas = -1 }, "spec.envoyProxy.replicas")
 
@@ -362,7 +363,9 @@ func addGitSourceCases(add adder) {
 	url := func(name, text string, want ...string) { source(name, func(s *spec) { s.URL = text }, want...) }
 	url("http", "http://127.0.0.1:3000/fleet.git")
 	url("no url", "", "spec.url")
-	url("ssh", "ssh://git@example.com/fleet.git", "spec.url")
+	url("ssh", "ssh://git@example.com:2222/fleet.git")
+	url("!an ssh url with a password", "ssh://git:secret@example.com/fleet.git", "spec.url")
+	url("ftp", "ftp://example.com/fleet.git", "spec.url")
 	url("a path", "/srv/fleet.git", "spec.url")
 	url("!a url with a password", "https://ada:secret@example.com/fleet.git", "spec.url")
 	url("!a url with a query", "https://example.com/fleet.git?token=secret", "spec.url")
@@ -378,6 +381,11 @@ func addGitSourceCases(add adder) {
 	source("!a Secret elsewhere", func(s *spec) { s.SecretRef.Namespace = "kube-system" }, "spec.secretRef.namespace")
 	source("!a webhook's Secret elsewhere", func(s *spec) { s.Webhook.SecretRef.Namespace = "kube-system" }, "spec.webhook.secretRef.namespace")
 	source("a Secret without name", func(s *spec) { s.SecretRef.Name = "" }, "spec.secretRef.name")
-	source("!verification that is not there yet", func(s *spec) { s.Verify = v1alpha1.VerifyRequire }, "spec.verify")
+	source("another verification", func(s *spec) { s.Verify = "Maybe" }, "spec.verify")
+	source("!a reviewer's key that is none", func(s *spec) { s.Reviewers[0].PublicKey = "ada" }, "spec.reviewers[ada].publicKey")
+	source("two reviewers of one name", func(s *spec) { s.Reviewers = append(s.Reviewers, s.Reviewers[0]) }, "spec.reviewers[ada]")
+	source("another forge", func(s *spec) { s.Forge.Kind = "Bitbucket" }, "spec.forge.kind")
+	source("!a forge's Secret elsewhere", func(s *spec) { s.Forge.SecretRef.Namespace = "kube-system" }, "spec.forge.secretRef.namespace")
+	source("another webhook", func(s *spec) { s.Webhook.Type = "bitbucket" }, "spec.webhook.type")
 	source("another apply", func(s *spec) { s.Apply = "Sometimes" }, "spec.apply")
 }
