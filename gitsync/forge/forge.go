@@ -14,7 +14,6 @@ See the License for the specific language governing permissions and
 limitations under the License.
 */
 
-
 // Package forge opens, refreshes and closes pull requests on GitHub, GitLab and
 // Gitea (Forgejo) behind one small interface. It knows nothing of tenants or
 // of the repository's content: what a pull request says is handed to it.
