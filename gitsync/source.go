@@ -63,26 +63,9 @@ func (l *loop) connect(ctx context.Context) error {
 			message: fmt.Sprintf("spec.verify %s is not supported yet, so nothing of main is applied: set it to Off", spec.Verify),
 		}
 	}
-	options := git.Options{Timeout: git.DefaultTimeout}
-	if spec.Timeout != nil && spec.Timeout.Duration > 0 {
-		options.Timeout = spec.Timeout.Duration
-	}
-	if spec.SecretRef != nil {
-		var secret corev1.Secret
-		key := referenceKey(*spec.SecretRef, l.key.Namespace)
-		if err := l.live.Get(ctx, key, &secret); err != nil {
-			if apierrors.IsNotFound(err) {
-				return &failure{
-					reason: v1alpha1.ReasonAuthFailed, stalled: true,
-					message: fmt.Sprintf("the Secret %s of spec.secretRef does not exist: create it with username and password, or bearerToken", key),
-				}
-			}
-			return fmt.Errorf("get the secret of spec.secretRef: %w", err)
-		}
-		options.Auth = git.Auth{
-			Username: string(secret.Data["username"]), Password: string(secret.Data["password"]), Bearer: string(secret.Data["bearerToken"]),
-		}
-		options.CABundle = secret.Data["ca.crt"]
+	options, err := access(ctx, l.live, l.source)
+	if err != nil {
+		return err
 	}
 	made := fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", spec.URL, options)))
 	l.connected, l.connectAt = l.source.Generation, l.now().Add(l.interval())
@@ -96,6 +79,34 @@ func (l *loop) connect(ctx context.Context) error {
 	l.close()
 	l.remote, l.credentials = remote, made
 	return nil
+}
+
+// access is how a GitSource's repository is reached, with the credentials of its
+// Secret.
+func access(ctx context.Context, live client.Reader, source *v1alpha1.GitSource) (git.Options, error) {
+	spec := &source.Spec
+	options := git.Options{Timeout: git.DefaultTimeout}
+	if spec.Timeout != nil && spec.Timeout.Duration > 0 {
+		options.Timeout = spec.Timeout.Duration
+	}
+	if spec.SecretRef != nil {
+		var secret corev1.Secret
+		key := referenceKey(*spec.SecretRef, source.Namespace)
+		if err := live.Get(ctx, key, &secret); err != nil {
+			if apierrors.IsNotFound(err) {
+				return options, &failure{
+					reason: v1alpha1.ReasonAuthFailed, stalled: true,
+					message: fmt.Sprintf("the Secret %s of spec.secretRef does not exist: create it with username and password, or bearerToken", key),
+				}
+			}
+			return options, fmt.Errorf("get the secret of spec.secretRef: %w", err)
+		}
+		options.Auth = git.Auth{
+			Username: string(secret.Data["username"]), Password: string(secret.Data["password"]), Bearer: string(secret.Data["bearerToken"]),
+		}
+		options.CABundle = secret.Data["ca.crt"]
+	}
+	return options, nil
 }
 
 // interval is how often the repository is looked at without news.
