@@ -31,6 +31,7 @@ const module = "github.com/kubelb/gitops/"
 var never = map[string][]string{
 	"api/v1alpha1":      {"ours", "sigs.k8s.io/controller-runtime/..."},
 	"api/repo":          {"ours but api/v1alpha1", goGit, clientGo, controllerRuntime},
+	"api/seal":          {"ours", clientGo, goGit, controllerRuntime},
 	"ccm/render":        {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"ccm/project":       {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"ccm":               {module + "hub/...", module + "xds/...", module + "gitsync/integrate", module + "gitsync/plan"},
