@@ -238,6 +238,9 @@ func checkIntent(text []byte, object Object) (problems []v1alpha1.Problem) {
 		if len(secret.StringData) > 0 {
 			forbid("stringData", remedy)
 		}
+		if secret.Sealed == "" && len(problems) == 0 {
+			problems = append(problems, v1alpha1.Problem{Field: "sealed", Reason: v1alpha1.ReasonInvalid, Message: "the secret has no content", Remedy: "seal it (kubelbctl seal)"})
+		}
 	}
 	return problems
 }

@@ -79,3 +79,38 @@ type SyncSecretList struct {
 
 	Items []SyncSecret `json:"items"`
 }
+
+// Reasons of conditions and problems of a SyncSecret, beside ReasonInvalid.
+const (
+	// ReasonCannotOpen: it is sealed to no key that the hub has.
+	ReasonCannotOpen = "CannotOpen"
+	// ReasonMalformed: what is sealed is damaged, or not what it should be.
+	ReasonMalformed = "Malformed"
+	// ReasonAddressMismatch: it was sealed for another Secret.
+	ReasonAddressMismatch = "AddressMismatch"
+	// ReasonTypeMismatch: it was sealed as another type than the document's.
+	ReasonTypeMismatch = "TypeMismatch"
+	// ReasonTooLarge: the content is too large.
+	ReasonTooLarge = "TooLarge"
+	// ReasonSecretRefused: the API server does not take such a Secret.
+	ReasonSecretRefused = "SecretRefused"
+	// ReasonNameTaken: there is a Secret of that name that is not the SyncSecret's.
+	ReasonNameTaken = "NameTaken"
+	// ReasonSynced: the hub has the Secret.
+	ReasonSynced = "Synced"
+)
+
+// Phases of a SyncSecret.
+const (
+	SyncPending     = "Pending"
+	SyncSynced      = "Synced"
+	SyncFailed      = "Failed"
+	SyncTerminating = "Terminating"
+)
+
+// SyncableSecretType reports whether Secrets of a type can be brought to the
+// hub. Tokens of service accounts and of bootstrapping mean something to the
+// cluster that they are in, and would be credentials of the hub's.
+func SyncableSecretType(t corev1.SecretType) bool {
+	return t != corev1.SecretTypeServiceAccountToken && t != corev1.SecretTypeBootstrapToken
+}

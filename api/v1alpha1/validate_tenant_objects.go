@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -158,10 +159,16 @@ func (v *validator) backend(spec *BackendSpec) {
 	}
 }
 
+// armoredAge is what one armored age file looks like.
+var armoredAge = regexp.MustCompile(`^-----BEGIN AGE ENCRYPTED FILE-----\n(?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{1,64}={0,2}\n-----END AGE ENCRYPTED FILE-----$`)
+
 func (v *validator) syncSecret(s *SyncSecret) {
+	if !SyncableSecretType(s.Type) {
+		v.invalid("type", fmt.Sprintf("a Secret of type %s is a credential of its own cluster", s.Type), "use another type, or leave the Secret where it is")
+	}
 	if s.Sealed != "" {
-		if !strings.HasPrefix(s.Sealed, "-----BEGIN AGE ENCRYPTED FILE-----") {
-			v.invalid("sealed", "it is not an armored age file", "seal the secret (kubelbctl seal)")
+		if !armoredAge.MatchString(strings.ReplaceAll(strings.TrimSpace(s.Sealed), "\r\n", "\n")) {
+			v.invalid("sealed", "it is not one armored age file", "seal the secret (kubelbctl seal)")
 		}
 		if len(s.Data)+len(s.StringData) > 0 {
 			v.invalid("data", "a sealed secret has plaintext as well", "remove data and stringData, and treat them as disclosed")

@@ -275,6 +275,22 @@ func addOtherTenantCases(add adder) {
 	}, "spec.source.kubernetes.services[0].kind")
 
 	add("syncsecret-sealed", "!not an age file", func(o runtime.Object) { o.(*v1alpha1.SyncSecret).Sealed = "secret" }, "sealed")
+	header, footer := "-----BEGIN AGE ENCRYPTED FILE-----\n", "-----END AGE ENCRYPTED FILE-----\n"
+	for name, sealed := range map[string]string{
+		"two age files": header + "YWdl\n" + footer + header + "YWdl\n" + footer, "an empty age file": header + footer,
+		"half an age file": header + "YWdl\n", "an age file in one line": header + strings.Repeat("YWdl", 20) + "\n" + footer,
+		"text after an age file": header + "YWdl\n" + footer + "password\n", "text in an age file": header + "pass word\n" + footer,
+		"PEM of something else": "-----BEGIN PRIVATE KEY-----\nYWdl\n-----END PRIVATE KEY-----\n",
+	} {
+		add("syncsecret-sealed", "!"+name, func(o runtime.Object) { o.(*v1alpha1.SyncSecret).Sealed = sealed }, "sealed")
+	}
+	add("syncsecret-sealed", "carriage returns", func(o runtime.Object) {
+		o.(*v1alpha1.SyncSecret).Sealed = strings.ReplaceAll(header+strings.Repeat("YWdl", 16)+"\nYWdlYQ==\n"+footer, "\n", "\r\n")
+	})
+	add("syncsecret-sealed", "!a token of a service account", func(o runtime.Object) {
+		o.(*v1alpha1.SyncSecret).Type = "kubernetes.io/service-account-token"
+	}, "type")
+	add("syncsecret-plain", "!a bootstrap token", func(o runtime.Object) { o.(*v1alpha1.SyncSecret).Type = "bootstrap.kubernetes.io/token" }, "type")
 	add("syncsecret-sealed", "!with plaintext", func(o runtime.Object) { o.(*v1alpha1.SyncSecret).StringData = map[string]string{"a": "b"} }, "data")
 	add("syncsecret-plain", "!a key that is none", func(o runtime.Object) { o.(*v1alpha1.SyncSecret).Data["a b"] = nil }, "data[a b]")
 	add("tenantstate", "as it is", func(runtime.Object) {})
