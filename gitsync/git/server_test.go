@@ -89,7 +89,7 @@ func (s *server) git(dir string, args ...string) string {
 func (s *server) tryGit(dir string, args ...string) (string, error) {
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+filepath.Join(filepath.Dir(s.bare), "none"),
 		"GIT_AUTHOR_NAME=Native", "GIT_AUTHOR_EMAIL=native@example.com",
 		"GIT_COMMITTER_NAME=Native", "GIT_COMMITTER_EMAIL=native@example.com")
 	out, err := cmd.CombinedOutput()

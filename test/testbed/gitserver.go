@@ -292,10 +292,13 @@ func (g *GitServer) push(w http.ResponseWriter, r *http.Request, repository *Rep
 	return "push"
 }
 
-// environment is that of every git: independent of the user's configuration.
+// environment is that of every git: independent of the user's configuration,
+// since its home is the bed's folder. (Not by a global configuration at
+// /dev/null: whoever may would replace the device with a file, as `git config
+// --global` does.)
 func (g *GitServer) environment() []string {
 	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + g.home.dir, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull,
+		"PATH=" + os.Getenv("PATH"), "HOME=" + g.home.dir, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", membership + "=" + g.home.dir + "/git",
 	}
 }
