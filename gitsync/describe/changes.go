@@ -259,7 +259,7 @@ func (d *differ) field(field string) {
 		c.Before, c.After, c.Text = "", "", "sealed again"
 	case now == "":
 		c.Text = name + " removed"
-	case !simple || len(was)+len(now) > maxSubject/2:
+	case !simple || len(was)+len(now) > maxSubject/2 || !harmlessWord(was) || !harmlessWord(now):
 		c.Text = name + " changed"
 	case was == "":
 		c.Text = name + " set to " + now

@@ -20,9 +20,17 @@ limitations under the License.
 //	describe.Subject("acme", path, before, after)
 //	// acme: Service shop/web: port 443 added, externalTrafficPolicy Cluster → Local
 //
+// [Compare] does so for two trees, with tables of what was and what will be:
+//
+//	s := describe.Compare(main, proposed)
+//	s.Title()    // one line
+//	s.Markdown() // the body of a pull request
+//	s.Text()     // for a terminal; the JSON form of s has everything
+//
 // It is pure, and what it says of equal changes is equal. It shows no sealed
 // data and refuses nothing: where it has no words for a field it says that the
-// field changed.
+// field changed. Whatever tenants write stays text: subjects and titles mean
+// nothing to a forge, Markdown has it as code.
 package describe
 
 import (
@@ -140,9 +148,10 @@ func list(subject string, texts []string) string {
 	return subject
 }
 
-// fit cuts a subject that is too long even for its first text.
+// fit cuts a subject that is too long even for its first text, and takes from it
+// what would mean something to a forge.
 func fit(subject string) string {
-	runes := []rune(strings.Join(strings.Fields(subject), " "))
+	runes := []rune(plainWords(strings.Join(strings.Fields(subject), " ")))
 	if len(runes) <= maxSubject+20 {
 		return string(runes)
 	}

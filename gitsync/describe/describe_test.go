@@ -31,10 +31,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestGolden describes the change of testdata/<case>/before.yaml to after.yaml.
+// TestGolden describes the change of testdata/documents/<case>/before.yaml to after.yaml.
 // The first line of want.txt is the subject, the others are the changes.
 func TestGolden(t *testing.T) {
-	dirs, err := filepath.Glob("testdata/*")
+	dirs, err := filepath.Glob("testdata/documents/*")
 	if err != nil || len(dirs) == 0 {
 		t.Fatalf("no cases: %v", err)
 	}
@@ -97,8 +97,8 @@ func read(t *testing.T, dir, name string) (repo.Object, string) {
 // TestLongSubject: no name makes a subject longer than tools show, and no cut
 // breaks a character.
 func TestLongSubject(t *testing.T) {
-	before, _ := read(t, "testdata/policy-set", "before")
-	after, _ := read(t, "testdata/policy-set", "after")
+	before, _ := read(t, "testdata/documents/policy-set", "before")
+	after, _ := read(t, "testdata/documents/policy-set", "after")
 	path := "tenants/acme/loadbalancers/shop/" + strings.Repeat("a", 150) + ".service.yaml"
 	for _, subject := range []string{Subject("acme", path, before, after), Subject("acme", path, nil, after), Subject("acme", path, before, nil), Subject("acme", "über/"+path, before, nil)} {
 		if n := utf8.RuneCountInString(subject); n > maxSubject+20 || !utf8.ValidString(subject) || !strings.HasSuffix(subject, "…") {
@@ -124,8 +124,8 @@ func TestFacts(t *testing.T) {
 }
 
 func TestNodes(t *testing.T) {
-	before, _ := read(t, "testdata/nodes-changed", "before")
-	after, _ := read(t, "testdata/nodes-changed", "after")
+	before, _ := read(t, "testdata/documents/nodes-changed", "before")
+	after, _ := read(t, "testdata/documents/nodes-changed", "after")
 	for _, c := range []struct {
 		name          string
 		before, after repo.Object
