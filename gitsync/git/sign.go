@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -148,7 +149,7 @@ func (s *Signer) sign(message []byte) (string, error) {
 	digest := sha512.Sum512(message)
 	signed := sshSigned{Namespace: sshNamespace, HashName: "sha512", Hash: digest[:]}
 	blob := ed25519.Sign(s.private, append([]byte(sshMagic), ssh.Marshal(signed)...))
-	return armor(append([]byte(sshMagic), ssh.Marshal(sshSignature{
+	return armorSSH(append([]byte(sshMagic), ssh.Marshal(sshSignature{
 		Version:   1,
 		PublicKey: s.public.Marshal(),
 		Namespace: sshNamespace,
@@ -157,7 +158,7 @@ func (s *Signer) sign(message []byte) (string, error) {
 	})...)), nil
 }
 
-func armor(blob []byte) string {
+func armorSSH(blob []byte) string {
 	text := base64.StdEncoding.EncodeToString(blob)
 	var b strings.Builder
 	b.WriteString(sshArmorBegin + "\n")
@@ -168,7 +169,7 @@ func armor(blob []byte) string {
 	return b.String()
 }
 
-func unarmor(text []byte) ([]byte, error) {
+func unarmorSSH(text []byte) ([]byte, error) {
 	body, ok := strings.CutPrefix(strings.TrimSpace(string(text)), sshArmorBegin)
 	if ok {
 		body, ok = strings.CutSuffix(body, sshArmorEnd)
@@ -179,16 +180,34 @@ func unarmor(text []byte) ([]byte, error) {
 	return base64.StdEncoding.DecodeString(strings.Join(strings.Fields(body), ""))
 }
 
+// minRSABits is the least length of an RSA key whose signatures count.
+const minRSABits = 2048
+
+// strong says why signatures of a key never count, whoever it belongs to.
+func strong(key ssh.PublicKey) error {
+	switch key.Type() {
+	case ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256:
+		return nil
+	case ssh.KeyAlgoRSA:
+		if public, ok := key.(ssh.CryptoPublicKey).CryptoPublicKey().(*rsa.PublicKey); ok && public.N.BitLen() < minRSABits {
+			return fmt.Errorf("an RSA key of %d bits is too short", public.N.BitLen())
+		}
+		return nil
+	}
+	return fmt.Errorf("keys of type %.40s are not supported", key.Type())
+}
+
 // Verify returns the one of the given keys that signed the commit. The error
 // is [ErrUnsigned], [ErrBadSignature] or [ErrUnknownKey]; a signature by an
 // unknown key is checked all the same, so that the error tells the two apart.
+// It knows SSH keys only, as hub and CCM have them; see [Commit.SignedBy].
 func (c Commit) Verify(keys ...PublicKey) (PublicKey, error) {
 	switch c.Signature {
 	case Unsigned:
 		return PublicKey{}, fmt.Errorf("commit %s: %w", c.Hash, ErrUnsigned)
 	case SSH:
 	default:
-		return PublicKey{}, fmt.Errorf("commit %s: %w: %s signatures are not supported yet", c.Hash, ErrUnknownKey, c.Signature)
+		return PublicKey{}, fmt.Errorf("commit %s: %w: a key of kind %s", c.Hash, ErrUnknownKey, c.Signature)
 	}
 	signer, err := verifySSH(c.signed, c.armored)
 	if err != nil {
@@ -204,7 +223,7 @@ func (c Commit) Verify(keys ...PublicKey) (PublicKey, error) {
 
 // verifySSH returns the key that signed message.
 func verifySSH(message, armored []byte) (PublicKey, error) {
-	blob, err := unarmor(armored)
+	blob, err := unarmorSSH(armored)
 	if err != nil {
 		return PublicKey{}, err
 	}
@@ -234,8 +253,8 @@ func verifySSH(message, armored []byte) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, err
 	}
-	if _, ok := key.(*ssh.Certificate); ok {
-		return PublicKey{}, errors.New("certificates are not supported")
+	if err := strong(key); err != nil {
+		return PublicKey{}, err
 	}
 	var inner ssh.Signature
 	if err := ssh.Unmarshal(sig.Signature, &inner); err != nil {

@@ -240,7 +240,7 @@ func craft(t *testing.T, key ssh.AlgorithmSigner, message []byte, namespace, has
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []byte(armor(append([]byte(sshMagic), ssh.Marshal(sshSignature{
+	return []byte(armorSSH(append([]byte(sshMagic), ssh.Marshal(sshSignature{
 		Version: version, PublicKey: key.PublicKey().Marshal(), Namespace: namespace, HashName: hash, Signature: ssh.Marshal(sig),
 	})...)))
 }
