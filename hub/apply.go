@@ -33,6 +33,12 @@ import (
 // hub has to say about it and nothing of what others have. The object takes the
 // server's answer.
 func (h *hub) apply(ctx context.Context, object client.Object, field string, value any) error {
+	return h.applyAs(ctx, fieldManager, object, field, value)
+}
+
+// applyAs applies for another manager: fields of one manager that an apply does
+// not mention are removed.
+func (h *hub) applyAs(ctx context.Context, manager string, object client.Object, field string, value any) error {
 	gvk, err := apiutil.GVKForObject(object, h.client.Scheme())
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", field, err)
@@ -56,9 +62,9 @@ func (h *hub) apply(ctx context.Context, object client.Object, field string, val
 	}
 	patch := client.RawPatch(types.ApplyPatchType, text)
 	if field == "status" {
-		err = h.client.Status().Patch(ctx, object, patch, client.FieldOwner(fieldManager), client.ForceOwnership)
+		err = h.client.Status().Patch(ctx, object, patch, client.FieldOwner(manager), client.ForceOwnership)
 	} else {
-		err = h.client.Patch(ctx, object, patch, client.FieldOwner(fieldManager), client.ForceOwnership)
+		err = h.client.Patch(ctx, object, patch, client.FieldOwner(manager), client.ForceOwnership)
 	}
 	if err != nil {
 		return fmt.Errorf("apply %s of %s %s: %w", field, gvk.Kind, client.ObjectKeyFromObject(object), err)

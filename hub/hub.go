@@ -14,8 +14,8 @@ See the License for the specific language governing permissions and
 limitations under the License.
 */
 
-// Package hub runs the controllers of the management cluster: Config, Tenant
-// and LoadBalancer. They gather what the Kubernetes API has into one struct, let
+// Package hub runs the controllers of the management cluster: Config, Tenant,
+// LoadBalancer, SyncSecret and the sealing keys. They gather what the Kubernetes API has into one struct, let
 // pure packages decide (hub/assign, hub/build), hand the result to proxies and
 // write one status.
 //
@@ -34,6 +34,8 @@ limitations under the License.
 //     it is not retried, and what it does not concern goes on.
 //   - A restarting hub never empties a running proxy: a group is opened only when
 //     its tenants are restored and everything that has an address is built.
+//   - What a tenant sealed is opened into a Secret of the tenant's namespace and
+//     told to nobody: no log, event, condition or error has a word of it.
 //   - The cost of a change is that change.
 //
 // Every replica builds and publishes the same; only the leader assigns and
@@ -129,6 +131,7 @@ type hub struct {
 	leader       *leadership
 	queue        *queue
 	reservations *reservations
+	sealing      *sealing
 }
 
 // SetupWithManager adds the hub's controllers to a manager.
@@ -155,13 +158,13 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 	}
 	h := &hub{
 		Options: o, client: c, live: mgr.GetAPIReader(), now: time.Now,
-		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, reservations: newReservations(),
+		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, reservations: newReservations(), sealing: &sealing{},
 	}
 	m, err := newMeasures(o.Registry, h)
 	if err != nil {
 		return err
 	}
-	for _, setup := range []func(manager.Manager, *measures) error{h.setupConfig, h.setupTenants, h.setupLoadBalancers} {
+	for _, setup := range []func(manager.Manager, *measures) error{h.setupConfig, h.setupTenants, h.setupLoadBalancers, h.setupSealing, h.setupSyncSecrets} {
 		if err := setup(mgr, m); err != nil {
 			return err
 		}

@@ -135,7 +135,7 @@ func (r *loadBalancers) gather(ctx context.Context, lb *v1alpha1.LoadBalancer) (
 }
 
 // get returns nil if there is no such object.
-func get[T client.Object](ctx context.Context, c client.Client, object T, key types.NamespacedName) (T, error) {
+func get[T client.Object](ctx context.Context, c client.Reader, object T, key types.NamespacedName) (T, error) {
 	var none T
 	err := c.Get(ctx, key, object)
 	switch {
@@ -291,7 +291,7 @@ func (r *loadBalancers) write(ctx context.Context, lb *v1alpha1.LoadBalancer, o 
 	if !r.leader.held.Load() {
 		return nil
 	}
-	o.path, o.object = whereabouts(lb)
+	o.path, o.object = whereabouts(lb, v1alpha1.KindLoadBalancer)
 	status := decide(lb, o, metav1.NewTime(r.now()))
 	if current := lb.Status; sameConditions(status.Conditions, current.Conditions) {
 		current.Conditions = status.Conditions
@@ -310,10 +310,10 @@ func (r *loadBalancers) write(ctx context.Context, lb *v1alpha1.LoadBalancer, o 
 	return nil
 }
 
-// whereabouts returns what problems of a load balancer are reported against.
-func whereabouts(lb *v1alpha1.LoadBalancer) (path, object string) {
-	object = v1alpha1.KindLoadBalancer + " " + lb.Namespace + "/" + lb.Name
-	path, err := repo.PathOf(lb)
+// whereabouts returns what problems of an object are reported against.
+func whereabouts(o repo.Object, kind string) (path, object string) {
+	object = kind + " " + o.GetNamespace() + "/" + o.GetName()
+	path, err := repo.PathOf(o)
 	if err != nil {
 		return "", object // made by hand
 	}

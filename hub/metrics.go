@@ -42,6 +42,8 @@ type measures struct {
 	hub                        *hub
 	lbTotal, tenantTotal       *prometheus.CounterVec
 	lbDuration, tenantDuration *prometheus.HistogramVec
+	syncTotal                  *prometheus.CounterVec
+	syncDuration               *prometheus.HistogramVec
 	lbs, tenantCount, assigned *prometheus.Desc
 }
 
@@ -58,11 +60,13 @@ func newMeasures(registry prometheus.Registerer, h *hub) (*measures, error) {
 		lbDuration:     histogram("loadbalancer_reconcile_duration_seconds", "How long a reconciliation of a LoadBalancer takes.", "namespace"),
 		tenantTotal:    counter("tenant_reconcile_total", "Reconciliations of Tenants.", "result"),
 		tenantDuration: histogram("tenant_reconcile_duration_seconds", "How long a reconciliation of a Tenant takes."),
+		syncTotal:      counter("sync_secret_reconcile_total", "Reconciliations of SyncSecrets.", "namespace", "result"),
+		syncDuration:   histogram("sync_secret_reconcile_duration_seconds", "How long a reconciliation of a SyncSecret takes.", "namespace"),
 		lbs:            prometheus.NewDesc("kubelb_manager_loadbalancers", "LoadBalancers.", []string{"namespace", "tenant", "topology"}, nil),
 		tenantCount:    prometheus.NewDesc("kubelb_manager_tenants", "Tenants.", nil, nil),
 		assigned:       prometheus.NewDesc("kubelb_manager_loadbalancers_with_address", "LoadBalancers to which an address is assigned.", []string{"namespace", "tenant"}, nil),
 	}
-	for _, c := range []prometheus.Collector{m.lbTotal, m.lbDuration, m.tenantTotal, m.tenantDuration, m} {
+	for _, c := range []prometheus.Collector{m.lbTotal, m.lbDuration, m.tenantTotal, m.tenantDuration, m.syncTotal, m.syncDuration, m} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("hub: register metrics: %w", err)
 		}
@@ -123,6 +127,17 @@ func (m *measures) tenants(inner reconcile.Reconciler) reconcile.Reconciler {
 		err = unlessEnded(ctx, err)
 		m.tenantTotal.WithLabelValues(resultOf(err)).Inc()
 		m.tenantDuration.WithLabelValues().Observe(time.Since(begin).Seconds())
+		return result, err
+	})
+}
+
+func (m *measures) syncSecrets(inner reconcile.Reconciler) reconcile.Reconciler {
+	return reconcile.Func(func(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+		begin := time.Now()
+		result, err := inner.Reconcile(ctx, request)
+		err = unlessEnded(ctx, err)
+		m.syncTotal.WithLabelValues(request.Namespace, resultOf(err)).Inc()
+		m.syncDuration.WithLabelValues(request.Namespace).Observe(time.Since(begin).Seconds())
 		return result, err
 	})
 }

@@ -167,6 +167,7 @@ func (b *bed) wipe() {
 	ctx := context.Background()
 	for _, list := range []client.ObjectList{
 		&v1alpha1.LoadBalancerList{}, &v1alpha1.TenantList{}, &v1alpha1.TenantStateList{}, &v1alpha1.ConfigList{}, &v1alpha1.AddressesList{}, &v1alpha1.BackendList{},
+		&v1alpha1.SyncSecretList{}, &corev1.SecretList{},
 	} {
 		if err := b.List(ctx, list); err != nil {
 			b.Error(err)

@@ -64,7 +64,7 @@ const (
 	None Urgency = iota
 	// Later: news that may be collected for a while.
 	Later
-	// Decided: another intent commit was decided.
+	// Decided: another intent commit was decided, or tenants shall seal to others.
 	Decided
 	// Now: an address changed or an object is gone.
 	Now
@@ -88,7 +88,8 @@ func UrgencyOf(path string, old, new []byte) Urgency {
 	case *v1alpha1.TenantState:
 		before, ok := was.(*v1alpha1.TenantState)
 		if !ok || !apiequality.Semantic.DeepEqual(before.Status.ObservedIntent, is.Status.ObservedIntent) ||
-			before.Status.RepositoryID != is.Status.RepositoryID {
+			before.Status.RepositoryID != is.Status.RepositoryID ||
+			!apiequality.Semantic.DeepEqual(before.Status.Recipients, is.Status.Recipients) {
 			return Decided
 		}
 	}

@@ -180,6 +180,7 @@ func TestUrgency(t *testing.T) {
 		{"decided", statePath, quiet, state(func(s *v1alpha1.TenantState) {
 			s.Status.ObservedIntent = &v1alpha1.ObservedIntent{Commit: "c", Generation: 1}
 		}), report.Decided},
+		{"other recipients", statePath, quiet, state(func(s *v1alpha1.TenantState) { s.Status.Recipients = []string{"age1a"} }), report.Decided},
 		{"applied", statePath, quiet, state(func(s *v1alpha1.TenantState) { s.Status.AppliedRevision = "r" }), report.Later},
 		{"only the time of the last update", statePath, quiet, state(func(s *v1alpha1.TenantState) {
 			s.Status.LastUpdated = metav1.NewTime(time.Unix(1, 0))
