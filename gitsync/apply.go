@@ -37,8 +37,8 @@ const workers = 8
 // again with back-off; the other objects go on.
 func (l *loop) apply(ctx context.Context) {
 	failed := false
-	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
-		t := l.tenants[name]
+	for _, name := range slices.Sorted(maps.Keys(l.todo)) {
+		t := l.todo[name]
 		if t.suspended() {
 			t.applied.known = false // read everything again after it
 		}

@@ -27,8 +27,9 @@ import (
 type inbox struct {
 	wake chan struct{}
 
-	mu   sync.Mutex
-	work work
+	mu       sync.Mutex
+	work     work
+	followed map[client.ObjectKey]bool // GitSources that links of the loop follow
 }
 
 // work is what a turn of the loop has to look at.
@@ -37,6 +38,8 @@ type work struct {
 	news bool
 	// objects that changed in the hub, by their path in the repository.
 	objects map[string]touched
+	// links that there is news for.
+	links map[client.ObjectKey]bool
 }
 
 // touched is an object that changed.
@@ -46,7 +49,38 @@ type touched struct {
 }
 
 func newInbox() *inbox {
-	return &inbox{wake: make(chan struct{}, 1), work: work{objects: map[string]touched{}}}
+	return &inbox{wake: make(chan struct{}, 1), work: newWork(), followed: map[client.ObjectKey]bool{}}
+}
+
+func newWork() work {
+	return work{objects: map[string]touched{}, links: map[client.ObjectKey]bool{}}
+}
+
+// follow has the loop told of a GitSource that one of its links follows, unfollow
+// ends it.
+func (b *inbox) follow(key client.ObjectKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.followed[key] = true
+}
+
+func (b *inbox) unfollow(key client.ObjectKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.followed, key)
+}
+
+// heard says that there may be news in a GitSource's repository.
+func (b *inbox) heard(key client.ObjectKey) {
+	b.mu.Lock()
+	concerns := b.followed[key]
+	if concerns {
+		b.work.links[key] = true
+	}
+	b.mu.Unlock()
+	if concerns {
+		b.signal()
+	}
 }
 
 // wakeUp says that there may be news.
@@ -76,6 +110,6 @@ func (b *inbox) take() work {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := b.work
-	b.work = work{objects: map[string]touched{}}
+	b.work = newWork()
 	return w
 }

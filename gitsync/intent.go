@@ -95,26 +95,21 @@ type since struct {
 
 // sinceIntegrated adds up the commits after the last integrated one. Where the
 // store does not know them all, more of the branch is loaded.
-func (l *loop) sinceIntegrated(ctx context.Context, tip git.Hash, last string, keys []git.PublicKey) (s since, err error) {
-	for _, depth := range []int{0, 100, maxHistory} {
-		if depth > 0 {
-			if err := l.remote.Deepen(ctx, l.store, tip, depth); err != nil {
-				return since{}, err
-			}
-		}
-		s, err = l.addUp(tip, last, keys)
-		if last == "" || !errors.Is(err, git.ErrMissing) {
-			break
+func (l *loop) sinceIntegrated(ctx context.Context, t *tenant, tip git.Hash, last string) (s since, err error) {
+	if t.link == nil { // a link has done so
+		if err := reachBack(ctx, l.remote, l.store, tip, last); err != nil {
+			return since{}, err
 		}
 	}
+	s, err = addUp(t.store, tip, last, signers(t.object))
 	if errors.Is(err, git.ErrMissing) {
 		err = nil // too far back
 	}
 	return s, err
 }
 
-func (l *loop) addUp(tip git.Hash, last string, keys []git.PublicKey) (s since, err error) {
-	for c, err := range l.store.FirstParents(tip) {
+func addUp(store *git.Store, tip git.Hash, last string, keys []git.PublicKey) (s since, err error) {
+	for c, err := range store.FirstParents(tip) {
 		if err != nil {
 			return s, err
 		}

@@ -19,6 +19,7 @@ package gitsync
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -61,17 +62,25 @@ type loop struct {
 	store       *git.Store
 
 	// What is known of the repository.
-	refs    map[string]git.Hash
-	id      string // repositoryID
-	main    git.Commit
-	base    base
-	history history
-	mainDir map[string]git.Hash // folders of tenants on main
-	baseDir map[string]git.Hash
-	kept    int // objects in the store after it was cleaned last
+	refs       map[string]git.Hash
+	id         string // repositoryID
+	main       git.Commit
+	base       base
+	history    history
+	mainDir    map[string]git.Hash // folders of tenants on main
+	baseDir    map[string]git.Hash
+	integrated map[string]git.Entry // files on base/main that say what was integrated
+	kept       int                  // objects in the store after it was cleaned last
 
 	tenants map[string]*tenant
-	strays  []v1alpha1.Problem // folders on main that belong to no tenant of ours
+	// todo are the tenants that a turn has to look at: those of which anything
+	// changed or is not done. All others cost nothing.
+	todo    map[string]*tenant
+	links   map[client.ObjectKey]*link // by intent source
+	helpers sync.WaitGroup             // goroutines beside the loop's
+	lends   int                        // tenants of other sources whose intents are here
+	config  string                     // version of the hub's Config that was read last
+	strays  []v1alpha1.Problem         // folders on main that belong to no tenant of ours
 
 	// What has to be done again, and when.
 	failed     *failure // of the last look at the repository
@@ -91,6 +100,7 @@ func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
 		signer: s.signer, options: s.options, inbox: in,
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
+		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{},
 	}
 }
 
@@ -112,6 +122,9 @@ func (r *retry) due(now time.Time) bool { return !r.at.IsZero() && !now.Before(r
 // run takes turns until the context ends.
 func (l *loop) run(ctx context.Context) {
 	defer l.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.helpers.Wait()
+	defer cancel()
 	l.inbox.wakeUp()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -176,6 +189,7 @@ func (l *loop) settle(ctx context.Context) {
 // Each part works with what is known when another one fails.
 func (l *loop) turn(ctx context.Context, w work) {
 	now := l.now()
+	l.collect(w)
 	l.markDirty(w.objects)
 	look := w.news || !now.Before(l.syncAt) || !l.deferred.IsZero() && !now.Before(l.deferred)
 	if look {
@@ -192,12 +206,11 @@ func (l *loop) turn(ctx context.Context, w work) {
 		return
 	}
 	if l.source.Spec.Suspend {
-		for _, t := range l.tenants {
-			t.applied.known = false // read everything again after it
-		}
+		l.forgetApplied() // read everything again after it
 		l.writeSource(ctx)
 		return
 	}
+	l.freshen(ctx)
 	if !l.stopped() {
 		l.warn(ctx)
 		l.apply(ctx)
@@ -208,7 +221,9 @@ func (l *loop) turn(ctx context.Context, w work) {
 	l.report(ctx)
 	l.writeObjects(ctx)
 	l.writeSource(ctx)
+	l.rest()
 	l.clean()
+	l.sweep()
 }
 
 // stopped: main must not be followed.
@@ -277,7 +292,10 @@ func (l *loop) clean() {
 		tips = append(tips, h)
 	}
 	for _, t := range l.tenants {
-		tips = append(tips, t.applied.root, t.status.tip)
+		tips = append(tips, t.applied.root)
+		if t.link == nil {
+			tips = append(tips, t.status.tip)
+		}
 	}
 	l.store.Retain(tips...)
 	l.kept = l.store.Stats().Objects

@@ -19,6 +19,7 @@ package gitsync
 import (
 	"context"
 	"fmt"
+	"path"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -47,12 +48,9 @@ func (l *loop) push(ctx context.Context, decisions []*decision) error {
 	}
 	for _, d := range decisions {
 		d.seen.base, d.seen.main = l.baseDir[d.tenant.name], l.mainDir[d.tenant.name]
-		entry, _, err := l.store.Lookup(l.base.tree, repo.IntegratedPath(d.tenant.name))
-		if err != nil {
-			return err
-		}
-		d.seen.integrated = entry.Hash
+		d.seen.integrated = l.integrated[path.Base(repo.IntegratedPath(d.tenant.name))].Hash
 		d.settle()
+		l.want(d.tenant)
 		if err := l.readDecided(d.tenant); err != nil {
 			return err
 		}
@@ -118,12 +116,10 @@ func (l *loop) moved(c commits) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := l.tenantDirs(c.baseTree)
-	if err != nil {
+	if err := l.readBaseTree(c.baseTree); err != nil {
 		return err
 	}
 	l.base = base{tip: c.base, main: l.main.Hash, commit: commit, tree: c.baseTree, generation: c.generation}
-	l.baseDir = dirs
 	return nil
 }
 

@@ -46,24 +46,33 @@ const (
 // markDirty notes objects whose files on status branches may have to change.
 func (l *loop) markDirty(objects map[string]touched) {
 	for path, object := range objects {
-		if t := l.tenants[tenantOf(path)]; t != nil {
-			t.status.dirty[path] = object.key
+		t := l.tenants[tenantOf(path)]
+		if t == nil {
+			continue
 		}
+		t.status.dirty[path] = object.key
+		if object.key.Name == v1alpha1.DefaultName && path == statePath(t.name) {
+			t.stale = true
+		}
+		l.want(t)
 	}
 }
 
 // adoptStatus takes over what the server has as a tenant's status branch.
 func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	s := &t.status
-	if s.known && s.tip == tip {
+	if s.tip == tip && (s.known || s.refused != "") {
+		s.known = true
 		return
 	}
+	l.want(t)
+	t.untold = t.untold || s.refused != ""
 	generation := s.generation
 	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed}
 	if tip.IsZero() {
 		return
 	}
-	commit, err := l.store.Commit(tip)
+	commit, err := t.store.Commit(tip)
 	if err != nil {
 		return // not ours: written over
 	}
@@ -86,11 +95,11 @@ func (l *loop) report(ctx context.Context) {
 	if l.id == "" || l.remote == nil || l.failed != nil && !l.failed.stop {
 		return // the next look at the repository brings it up again
 	}
-	var due []*news
-	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
-		t := l.tenants[name]
+	due := map[*link][]*news{}
+	for _, name := range slices.Sorted(maps.Keys(l.todo)) {
+		t := l.todo[name]
 		t.status.due = time.Time{}
-		if !t.restored || t.state == nil || !t.status.known || !t.seen.known {
+		if !t.restored || t.state == nil || !t.status.known || !t.seen.known || t.link.busy() {
 			continue
 		}
 		n, err := l.gather(ctx, t)
@@ -105,14 +114,23 @@ func (l *loop) report(ctx context.Context) {
 			t.status.due = at
 			continue
 		}
-		due = append(due, n)
+		due[t.link] = append(due[t.link], n)
 	}
-	if len(due) == 0 {
-		return
+	for k, due := range due {
+		var err error
+		if k == nil {
+			err = l.pushStatus(ctx, due)
+		} else {
+			err = l.launch(k, due)
+		}
+		if err != nil && ctx.Err() == nil {
+			l.finishLook(ctx, err)
+		}
 	}
-	if err := l.pushStatus(ctx, due); err != nil && ctx.Err() == nil {
-		l.finishLook(ctx, err)
-	}
+}
+
+func statePath(tenant string) string {
+	return repo.Path{Tenant: tenant, Kind: v1alpha1.KindTenantState}.String()
 }
 
 // gather renders the files of a tenant's dirty objects. It returns nil when the
@@ -131,7 +149,7 @@ func (l *loop) gather(ctx context.Context, t *tenant) (*news, error) {
 		if err != nil {
 			return nil, err
 		}
-		old, _, err := l.store.File(s.tree, path)
+		old, _, err := t.store.File(s.tree, path)
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +184,7 @@ func (l *loop) markAll(ctx context.Context, t *tenant) error {
 			}
 		}
 	}
-	files, err := l.store.Files(t.status.tree, "")
+	files, err := t.store.Files(t.status.tree, "")
 	if err != nil {
 		return err
 	}
@@ -180,8 +198,7 @@ func (l *loop) markAll(ctx context.Context, t *tenant) error {
 		}
 		t.status.dirty[path] = key
 	}
-	state := repo.Path{Tenant: t.name, Kind: v1alpha1.KindTenantState}
-	t.status.dirty[state.String()] = client.ObjectKeyFromObject(t.state)
+	t.status.dirty[statePath(t.name)] = client.ObjectKeyFromObject(t.state)
 	return nil
 }
 
@@ -220,8 +237,10 @@ func (l *loop) dueAt(t *tenant, urgency report.Urgency) time.Time {
 	if s.tip.IsZero() {
 		at = s.since // a CCM waits for the first answer
 	}
-	if allowed := l.mayPush(); allowed.After(at) {
-		at = allowed
+	for _, earliest := range []time.Time{l.mayPushTo(t), s.retry.at} {
+		if earliest.After(at) {
+			at = earliest
+		}
 	}
 	return at
 }
@@ -231,7 +250,7 @@ func (l *loop) reportDue(time.Time) (next time.Time) {
 	if l.failed != nil {
 		return next
 	}
-	for _, t := range l.tenants {
+	for _, t := range l.todo {
 		if at := t.status.due; !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -250,39 +269,22 @@ func (l *loop) pushStatus(ctx context.Context, due []*news) error {
 		updates = append(updates, git.RefUpdate{Name: repo.StatusRef(n.tenant.name), Old: n.tenant.status.tip, New: n.commit})
 	}
 	results, err := l.remote.Push(ctx, l.store, updates, false)
-	if len(results) != len(due) {
-		pushes.WithLabelValues(l.key.String(), "status", "failed").Inc()
-		return err
+	if len(results) == len(due) {
+		l.pushed = l.now()
 	}
-	now := l.now()
-	l.pushed, l.worked = now, now
-	for i, n := range due {
-		s := &n.tenant.status
-		if results[i].Err != nil {
-			pushes.WithLabelValues(l.key.String(), "status", "failed").Inc()
-			s.known = false // look what the branch is now
-			continue
-		}
-		pushes.WithLabelValues(l.key.String(), "status", "done").Inc()
-		l.refs[repo.StatusRef(n.tenant.name)] = n.commit
-		s.tip, s.tree, s.ours, s.pushed, s.since = n.commit, n.tree, true, now, time.Time{}
-		s.generation++
-		for path := range n.edits {
-			delete(s.dirty, path)
-		}
-		l.log.Info("stage", "stage", "reported", "tenant", n.tenant.name, "commit", n.commit.String(), "paths", slices.Sorted(maps.Keys(n.edits)))
+	l.settlePush(nil, due, results, err)
+	if errors.Is(err, git.ErrRejected) && !errors.Is(err, git.ErrUnknownOutcome) {
+		return nil // what was refused says so itself
 	}
-	if errors.Is(err, git.ErrUnknownOutcome) || errors.Is(err, git.ErrRejected) {
-		return err
-	}
-	return nil
+	return err
 }
 
 // commitStatus makes the next commit of a tenant's status branch. On a tip that
 // the hub did not write nothing is built but the commit's parent.
 func (l *loop) commitStatus(n *news) (err error) {
 	s := &n.tenant.status
-	if n.tree, err = l.store.Edit(s.tree, n.edits); err != nil {
+	store := n.tenant.store
+	if n.tree, err = store.Edit(s.tree, n.edits); err != nil {
 		return err
 	}
 	generation := s.generation + 1
@@ -291,7 +293,7 @@ func (l *loop) commitStatus(n *news) (err error) {
 		parents = []git.Hash{s.tip}
 	}
 	ref := repo.StatusRef(n.tenant.name)
-	n.commit, err = l.store.NewCommit(git.CommitSpec{
+	n.commit, err = store.NewCommit(git.CommitSpec{
 		Tree: n.tree, Parents: parents, Author: l.committer(), Message: "status of " + n.tenant.name,
 		Trailers: l.trailers(ref, n.tenant.name, generation), Signer: l.signer,
 	})

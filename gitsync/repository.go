@@ -61,12 +61,14 @@ func (l *loop) look(ctx context.Context) error {
 		}
 	}
 	follow := []string{mainRef, baseRef}
-	for name := range l.tenants {
-		follow = append(follow, repo.IntentRef(name), repo.StatusRef(name))
+	for name, t := range l.tenants {
+		if t.link == nil {
+			follow = append(follow, repo.IntentRef(name), repo.StatusRef(name))
+		}
 	}
 	var wants []git.Want
 	for _, ref := range follow {
-		if tip := refs[ref]; !tip.IsZero() {
+		if tip := refs[ref]; !tip.IsZero() && tip != l.refs[ref] {
 			wants = append(wants, git.Want{Tip: tip, Have: l.refs[ref]})
 		}
 	}
@@ -77,9 +79,7 @@ func (l *loop) look(ctx context.Context) error {
 	for _, ref := range follow {
 		l.refs[ref] = refs[ref]
 	}
-	for name, t := range l.tenants {
-		l.adoptStatus(t, refs[repo.StatusRef(name)])
-	}
+	l.adoptStatuses()
 	if news || l.main.Hash.IsZero() {
 		if err := l.readMain(refs[mainRef]); err != nil {
 			return err
@@ -107,6 +107,11 @@ func (l *loop) readMain(tip git.Hash) error {
 	}
 	if l.main.Hash != tip {
 		l.log.V(1).Info("stage", "stage", "fetched", "commit", tip.String(), "branch", l.mainRef())
+	}
+	for name, t := range l.tenants {
+		if dirs[name] != l.mainDir[name] {
+			l.want(t)
+		}
 	}
 	l.id, l.main, l.mainDir = config.RepositoryID, commit, dirs
 	return nil
@@ -194,12 +199,23 @@ func (l *loop) readBase(ctx context.Context, tip git.Hash) error {
 			return err
 		}
 	}
-	if l.baseDir, err = l.tenantDirs(found.tree); err != nil {
-		l.baseDir = nil
+	if err := l.readBaseTree(found.tree); err != nil {
 		return err
 	}
 	l.base = found
 	return nil
+}
+
+// readBaseTree lists what base/main has of tenants.
+func (l *loop) readBaseTree(tree git.Hash) (err error) {
+	if l.baseDir, err = l.tenantDirs(tree); err != nil {
+		l.baseDir = nil
+		return err
+	}
+	if l.integrated, err = l.store.List(tree, repo.IntegratedDir); err != nil {
+		l.baseDir = nil
+	}
+	return err
 }
 
 // accepted reports whether the present main was accepted after a rewrite.

@@ -43,8 +43,8 @@ const (
 // restored it copies what the status branch says of them into the objects that
 // were applied. Nothing is assigned or served for the tenant before that.
 func (l *loop) restore(ctx context.Context) {
-	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
-		t := l.tenants[name]
+	for _, name := range slices.Sorted(maps.Keys(l.todo)) {
+		t := l.todo[name]
 		if t.restored || t.state == nil {
 			continue
 		}
@@ -89,7 +89,7 @@ func (t *tenant) restoredCondition(now metav1.Time) metav1.Condition {
 // cache, which the hub's controllers share: they must not meet a restored
 // tenant without its addresses.
 func (l *loop) restoreTenant(ctx context.Context, t *tenant) (seen bool, err error) {
-	files, err := l.store.Files(t.status.tree, repo.TenantDir(t.name))
+	files, err := t.store.Files(t.status.tree, repo.TenantDir(t.name))
 	if err != nil {
 		return false, err
 	}

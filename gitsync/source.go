@@ -44,7 +44,13 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 		}
 		return l.source != nil, fmt.Errorf("get GitSource: %w", err)
 	}
+	if l.source != nil && l.source.Spec.Apply != source.Spec.Apply {
+		l.forgetApplied()
+	}
 	l.source = &source
+	if err := l.loadConfig(ctx); err != nil {
+		return true, err
+	}
 	if err := l.loadTenants(ctx); err != nil {
 		return true, err
 	}
@@ -67,18 +73,27 @@ func (l *loop) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	made := fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", spec.URL, options)))
+	made := fingerprint(spec.URL, options)
 	l.connected, l.connectAt = l.source.Generation, l.now().Add(l.interval())
 	if made == l.credentials {
 		return nil
 	}
 	remote, err := git.NewRemote(spec.URL, options)
 	if err != nil {
-		return &failure{reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, message: fmt.Sprintf("spec.url cannot be used: %v", err)}
+		return unusable(err)
 	}
 	l.close()
 	l.remote, l.credentials = remote, made
 	return nil
+}
+
+// fingerprint changes with a repository's address and credentials.
+func fingerprint(url string, options git.Options) string {
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", url, options)))
+}
+
+func unusable(err error) *failure {
+	return &failure{reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, message: fmt.Sprintf("spec.url cannot be used: %v", err)}
 }
 
 // access is how a GitSource's repository is reached, with the credentials of its
@@ -110,8 +125,10 @@ func access(ctx context.Context, live client.Reader, source *v1alpha1.GitSource)
 }
 
 // interval is how often the repository is looked at without news.
-func (l *loop) interval() time.Duration {
-	return cmp.Or(max(l.source.Spec.Interval.Duration, 0), defaultInterval)
+func (l *loop) interval() time.Duration { return intervalOf(l.source) }
+
+func intervalOf(source *v1alpha1.GitSource) time.Duration {
+	return cmp.Or(max(source.Spec.Interval.Duration, 0), defaultInterval)
 }
 
 // mainRef is the branch that is the truth.
@@ -122,46 +139,84 @@ func (l *loop) mainRef() string {
 	return repo.Main
 }
 
-// loadTenants brings the set of tenants up to date.
+// loadTenants brings the set of tenants up to date. What did not change is only
+// passed by, so that a look costs what changed.
 func (l *loop) loadTenants(ctx context.Context) error {
 	var tenants v1alpha1.TenantList
-	if err := l.client.List(ctx, &tenants); err != nil {
+	if err := l.client.List(ctx, &tenants, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list Tenants: %w", err)
 	}
 	var sources v1alpha1.GitSourceList
-	if err := l.client.List(ctx, &sources); err != nil {
+	if err := l.client.List(ctx, &sources, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list GitSources: %w", err)
 	}
-	mine := map[string]bool{}
+	var mains []client.ObjectKey
+	l.lends, mains = sourcesOf(tenants.Items, sources.Items, l.key, l.options.Namespace)
+	mine := 0
 	for i := range tenants.Items {
 		object := &tenants.Items[i]
-		if !repo.ValidTenant(object.Name) || !object.DeletionTimestamp.IsZero() || !l.owns(object, len(sources.Items)) {
+		if !repo.ValidTenant(object.Name) || !object.DeletionTimestamp.IsZero() || !l.owns(object, mains) {
+			if l.tenants[object.Name] != nil {
+				l.drop(object.Name)
+			}
 			continue
 		}
-		mine[object.Name] = true
-		t := l.tenants[object.Name]
-		if t == nil {
-			t = newTenant(object.Name)
-			l.tenants[object.Name] = t
-		}
-		t.object, t.untold = object, true
-		if err := l.loadState(ctx, t); err != nil {
+		mine++
+		if err := l.loadTenant(ctx, object); err != nil {
 			return err
 		}
 	}
-	for name := range l.tenants {
-		if !mine[name] {
-			delete(l.tenants, name)
-		}
+	if mine != len(l.tenants) {
+		l.dropMissing(tenants.Items)
+	}
+	l.dropLinks()
+	l.hold()
+	return nil
+}
+
+// loadTenant takes a tenant over as the API server has it now. The object is the
+// cache's.
+func (l *loop) loadTenant(ctx context.Context, object *v1alpha1.Tenant) error {
+	t := l.tenants[object.Name]
+	if t == nil {
+		t = newTenant(object.Name)
+		l.tenants[object.Name] = t
+	}
+	if t.object == nil || t.object.ResourceVersion != object.ResourceVersion || t.object.UID != object.UID {
+		t.object, t.untold = object.DeepCopy(), true
+		l.meet(ctx, t)
+		l.want(t)
+	}
+	if t.state == nil || t.stale {
+		return l.loadState(ctx, t)
 	}
 	return nil
 }
 
+// drop forgets a tenant that is no longer the loop's.
+func (l *loop) drop(name string) {
+	delete(l.tenants, name)
+	delete(l.todo, name)
+}
+
+// dropMissing forgets tenants that are gone.
+func (l *loop) dropMissing(tenants []v1alpha1.Tenant) {
+	there := make(map[string]bool, len(tenants))
+	for i := range tenants {
+		there[tenants[i].Name] = true
+	}
+	for name := range l.tenants {
+		if !there[name] {
+			l.drop(name)
+		}
+	}
+}
+
 // owns reports whether a tenant meets the hub in this source's repository.
-func (l *loop) owns(t *v1alpha1.Tenant, sources int) bool {
+func (l *loop) owns(t *v1alpha1.Tenant, mains []client.ObjectKey) bool {
 	ref := t.Spec.Git.SourceRef
 	if ref == nil {
-		return sources == 1
+		return len(mains) == 1 && mains[0] == l.key
 	}
 	return referenceKey(*ref, l.options.Namespace) == l.key
 }
@@ -174,7 +229,7 @@ func (l *loop) loadState(ctx context.Context, t *tenant) error {
 	err := l.client.Get(ctx, key, &state)
 	switch {
 	case apierrors.IsNotFound(err) || err == nil && !state.DeletionTimestamp.IsZero():
-		t.state, t.told, t.restored = nil, nil, false
+		t.state, t.told, t.restored, t.stale = nil, nil, false, false
 		return nil
 	case err != nil:
 		return fmt.Errorf("get TenantState of %s: %w", t.name, err)
@@ -182,6 +237,7 @@ func (l *loop) loadState(ctx context.Context, t *tenant) error {
 	if t.state == nil || t.state.UID != state.UID {
 		t.told, t.restored, t.applied.known = nil, false, false // the namespace was made anew
 	}
-	t.state = &state
+	t.state, t.stale, t.untold = &state, false, true
+	l.want(t)
 	return nil
 }

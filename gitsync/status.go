@@ -20,6 +20,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -42,7 +43,7 @@ import (
 // warn tells, before anything is applied, of documents whose source is gone, so
 // that they are not programmed.
 func (l *loop) warn(ctx context.Context) {
-	for _, t := range l.tenants {
+	for _, t := range l.todo {
 		if t.state != nil && t.seen.known && !slices.Equal(t.outcome.SourceGone, t.state.Status.SourceGone) {
 			l.writeState(ctx, t)
 		}
@@ -51,7 +52,7 @@ func (l *loop) warn(ctx context.Context) {
 
 // announce writes what changed of the statuses that gitsync owns.
 func (l *loop) announce(ctx context.Context) {
-	for _, t := range l.tenants {
+	for _, t := range l.todo {
 		if t.state == nil || !t.seen.known || !t.untold || ctx.Err() != nil {
 			continue
 		}
@@ -185,7 +186,7 @@ func (l *loop) writeObjects(ctx context.Context) {
 		return
 	}
 	left := chunk
-	for _, t := range l.tenants {
+	for _, t := range l.todo {
 		if t.state == nil || !t.seen.known || len(t.regit) == 0 {
 			continue
 		}
@@ -204,7 +205,7 @@ func (l *loop) writeObjects(ctx context.Context) {
 // write and it cannot, the loop takes another turn when it can.
 func (l *loop) gitDue() bool {
 	now, waits := l.now(), false
-	for _, t := range l.tenants {
+	for _, t := range l.todo {
 		waits = waits || t.state != nil && t.seen.known && len(t.regit) > 0
 	}
 	if !waits {
@@ -318,7 +319,13 @@ func (l *loop) writeSource(ctx context.Context) {
 		RepositoryID: l.id, LastHandledReconcileAt: l.source.Annotations[v1alpha1.AnnotationReconcile],
 		ProblemCount: int32(len(l.strays)), Problems: first(l.strays), Revision: l.source.Status.Revision,
 	}
+	if n := l.refusals(); f == nil && n > 0 {
+		f = &failure{reason: v1alpha1.ReasonPushFailed, message: fmt.Sprintf("the Git server refuses the status branches of %d tenants; their problems say why", n)}
+	}
 	success := "follows " + l.mainRef()
+	if l.lending() {
+		success = fmt.Sprintf("holds the intents of %d tenants; their main branch is elsewhere", l.lends)
+	}
 	if !l.main.Hash.IsZero() && !l.stopped() {
 		status.Revision = l.main.Hash.String()
 	}
@@ -339,7 +346,7 @@ func (l *loop) writeSource(ctx context.Context) {
 }
 
 func (l *loop) unapplied() (n int) {
-	for _, t := range l.tenants {
+	for _, t := range l.todo {
 		n += len(t.applied.retry)
 	}
 	return n

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -39,6 +40,9 @@ const reasonUnsupported = "Unsupported"
 // When somebody else pushed in between it starts again.
 func (l *loop) sync(ctx context.Context) error {
 	started := l.now()
+	if l.lending() {
+		return l.lender(ctx)
+	}
 	for attempt := 0; ; attempt++ {
 		if err := l.look(ctx); err != nil {
 			return err
@@ -86,13 +90,11 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 	var decisions []*decision
 	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
 		t := l.tenants[name]
-		now, err := l.see(t)
-		if err != nil {
-			return nil, err
-		}
+		now := l.see(t)
 		if now == t.seen {
 			continue
 		}
+		l.want(t)
 		d, err := l.decide(ctx, t, now)
 		if err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", name, err)
@@ -106,16 +108,12 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 }
 
 // see gathers what a tenant's outcome depends on.
-func (l *loop) see(t *tenant) (seen, error) {
-	entry, _, err := l.store.Lookup(l.base.tree, repo.IntegratedPath(t.name))
-	intent := l.refs[repo.IntentRef(t.name)]
-	if t.object.Spec.Git.IntentSourceRef != nil {
-		intent = git.Hash{} // whoever writes that branch here is not the tenant
-	}
+func (l *loop) see(t *tenant) seen {
 	return seen{
-		intent: intent, base: l.baseDir[t.name], main: l.mainDir[t.name], integrated: entry.Hash,
-		confirm: t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
-	}, err
+		intent: l.intentOf(t), base: l.baseDir[t.name], main: l.mainDir[t.name],
+		integrated: l.integrated[path.Base(repo.IntegratedPath(t.name))].Hash,
+		confirm:    t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
+	}
 }
 
 // decide takes one tenant's step. Trees that cannot be read are that tenant's
@@ -136,10 +134,14 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 			intent = d.tip.Tree
 		}
 	}
-	in, err := l.narrow(t.name, intent)
+	from := l.store
+	if intent != l.base.tree {
+		from = t.store
+	}
+	in, err := l.narrow(t.name, from, intent)
 	if err != nil && intent != l.base.tree {
 		d.refuse = unreadable(t.name, err)
-		in, err = l.narrow(t.name, l.base.tree)
+		in, err = l.narrow(t.name, l.store, l.base.tree)
 	}
 	if err != nil {
 		return nil, err
@@ -164,12 +166,12 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (since, error) {
 	name := d.tenant.name
 	var err error
-	if d.tip, err = l.store.Commit(d.seen.intent); err != nil {
+	if d.tip, err = d.tenant.store.Commit(d.seen.intent); err != nil {
 		d.refuse = unreadable(name, err)
 		return since{}, nil
 	}
 	keys := signers(d.tenant.object)
-	news, err := l.sinceIntegrated(ctx, d.tip.Hash, last.Commit, keys)
+	news, err := l.sinceIntegrated(ctx, d.tenant, d.tip.Hash, last.Commit)
 	if errors.Is(err, git.ErrMalformed) {
 		d.refuse = unreadable(name, err)
 		return since{}, nil
@@ -198,9 +200,6 @@ func unsupported(t *v1alpha1.Tenant) (problems []v1alpha1.Problem) {
 	if t.Spec.Git.Review == v1alpha1.ReviewRequired {
 		say("spec.git.review", "changes wait for a review, and this hub does not make pull requests yet", "set it to Off")
 	}
-	if t.Spec.Git.IntentSourceRef != nil {
-		say("spec.git.intentSourceRef", "this hub does not read intents from another repository yet", "remove the field")
-	}
 	return problems
 }
 
@@ -223,8 +222,9 @@ func (l *loop) lastIntegrated(tenant string) (repo.Integrated, error) {
 	return last, nil
 }
 
-// narrow collects the paths whose bytes are not the same in all three trees.
-func (l *loop) narrow(tenant string, intent git.Hash) (integrate.Input, error) {
+// narrow collects the paths whose bytes are not the same in all three trees. That
+// of the intents is in the store from.
+func (l *loop) narrow(tenant string, from *git.Store, intent git.Hash) (integrate.Input, error) {
 	in := integrate.Input{Tenant: tenant, Intent: repo.Tree{}, Base: repo.Tree{}, Main: repo.Tree{}}
 	dir := repo.TenantDir(tenant)
 	paths := map[string]bool{}
@@ -232,16 +232,17 @@ func (l *loop) narrow(tenant string, intent git.Hash) (integrate.Input, error) {
 	if err := l.store.Diff(l.base.tree, l.main.Tree, dir, note); err != nil {
 		return in, err
 	}
-	if err := l.store.Diff(l.base.tree, intent, dir, note); err != nil {
+	if err := l.store.DiffWith(l.base.tree, from, intent, dir, note); err != nil {
 		return in, err
 	}
 	gone := false
 	for path := range paths {
 		for _, side := range []struct {
-			root git.Hash
-			tree repo.Tree
-		}{{intent, in.Intent}, {l.base.tree, in.Base}, {l.main.Tree, in.Main}} {
-			file, ok, err := l.store.File(side.root, path)
+			store *git.Store
+			root  git.Hash
+			tree  repo.Tree
+		}{{from, intent, in.Intent}, {l.store, l.base.tree, in.Base}, {l.store, l.main.Tree, in.Main}} {
+			file, ok, err := side.store.File(side.root, path)
 			if err != nil {
 				return in, err
 			}

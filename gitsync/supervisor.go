@@ -114,6 +114,7 @@ func (s *supervisor) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	case !gone:
 		r.inbox.wakeUp()
 	}
+	s.heard(req.NamespacedName)
 	return reconcile.Result{}, nil
 }
 
@@ -129,8 +130,18 @@ func (s *supervisor) run(key client.ObjectKey) *running {
 func (s *supervisor) trigger(namespace, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.loops[client.ObjectKey{Namespace: namespace, Name: name}]; r != nil {
+	key := client.ObjectKey{Namespace: namespace, Name: name}
+	if r := s.loops[key]; r != nil {
 		r.inbox.wakeUp()
+	}
+	s.heard(key)
+}
+
+// heard tells the loops whose tenants keep their intents in a GitSource's
+// repository. It needs the lock.
+func (s *supervisor) heard(key client.ObjectKey) {
+	for r := range maps.Values(s.loops) {
+		r.inbox.heard(key)
 	}
 }
 
@@ -201,11 +212,18 @@ func (s *supervisor) wakeOn(changed func(before, after client.Object) bool) hand
 // onState wakes loops when a TenantState comes or goes, because a tenant is
 // ready then, and else only reports it.
 func (s *supervisor) onState() handler.Funcs {
-	funcs := s.wakeOn(func(_, after client.Object) bool {
-		s.tell(after.(repo.Object), false)
-		return false
-	})
-	return funcs
+	wake := s.wakeOn(func(_, _ client.Object) bool { return false })
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			s.tell(e.Object.(repo.Object), false)
+			wake.CreateFunc(ctx, e, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			s.tell(e.Object.(repo.Object), false)
+			wake.DeleteFunc(ctx, e, q)
+		},
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ queue) { s.tell(e.ObjectNew.(repo.Object), false) },
+	}
 }
 
 // onObject marks an object dirty: to be reported, and to be put back where

@@ -35,6 +35,11 @@ type tenant struct {
 	object *v1alpha1.Tenant
 	// state is nil until the hub's Tenant controller made it.
 	state *v1alpha1.TenantState
+	stale bool // state has changed since it was read
+	// store holds the intent and status branches: the loop's, or that of link, which
+	// is nil where the tenant has no intent source.
+	store *git.Store
+	link  *link
 
 	// Integrated.
 	seen    seen             // what the outcome below was decided from
@@ -89,6 +94,8 @@ type statusBranch struct {
 	since      time.Time                   // when there was first something to push
 	due        time.Time                   // when it is to be pushed; zero: nothing is
 	pushed     time.Time
+	refused    string // why the server did not take the last push; empty: it did
+	retry      retry  // of what was refused
 }
 
 func newTenant(name string) *tenant {
@@ -108,6 +115,12 @@ func (t *tenant) problems() []v1alpha1.Problem {
 	all := slices.Clone(t.outcome.Problems)
 	if t.refused != nil {
 		all = append(all, *t.refused)
+	}
+	if away := t.away(); away != nil {
+		all = append(all, *away)
+	}
+	if t.status.refused != "" {
+		all = append(all, *t.refusal())
 	}
 	for _, problems := range t.applied.problems {
 		all = append(all, problems...)

@@ -34,14 +34,19 @@ type Change struct {
 // differs between the trees a and b, in Git's order, and descends only where
 // they differ. A zero tree is empty. An error of fn ends it.
 func (s *Store) Diff(a, b Hash, dir string, fn func(Change) error) error {
+	return s.DiffWith(a, s, b, dir, fn)
+}
+
+// DiffWith is Diff where the tree b is in another Store.
+func (s *Store) DiffWith(a Hash, other *Store, b Hash, dir string, fn func(Change) error) error {
 	a, _, err := s.Subtree(a, dir)
 	if err != nil {
 		return err
 	}
-	if b, _, err = s.Subtree(b, dir); err != nil {
+	if b, _, err = other.Subtree(b, dir); err != nil {
 		return err
 	}
-	w := differ{store: s, fn: fn}
+	w := differ{from: s, to: other, fn: fn}
 	if dir != "" {
 		dir += "/"
 	}
@@ -49,9 +54,9 @@ func (s *Store) Diff(a, b Hash, dir string, fn func(Change) error) error {
 }
 
 type differ struct {
-	store *Store
-	fn    func(Change) error
-	seen  int
+	from, to *Store
+	fn       func(Change) error
+	seen     int
 }
 
 func (w *differ) trees(a, b Hash, prefix string, depth int) error {
@@ -61,11 +66,11 @@ func (w *differ) trees(a, b Hash, prefix string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%.80s: directories nested too deep: %w", prefix, ErrTooLarge)
 	}
-	as, err := w.store.entries(a)
+	as, err := w.from.entries(a)
 	if err != nil {
 		return fmt.Errorf("%s: %w", prefix, err)
 	}
-	bs, err := w.store.entries(b)
+	bs, err := w.to.entries(b)
 	if err != nil {
 		return fmt.Errorf("%s: %w", prefix, err)
 	}

@@ -19,6 +19,7 @@ package git
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -45,6 +46,8 @@ type object struct {
 	kind plumbing.ObjectType
 	size int64
 	data []byte // nil for a file over repo.MaxFileSize
+	// entries of a large tree that was parsed already.
+	entries atomic.Pointer[[]treeEntry]
 
 	// unsent: made here, and not known to be at the server.
 	unsent bool

@@ -65,12 +65,22 @@ func (s *Store) entries(tree Hash) ([]treeEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if known := o.entries.Load(); known != nil {
+		return *known, nil
+	}
 	entries, err := parseTree(o.data)
 	if err != nil {
 		return nil, fmt.Errorf("tree %s: %w", tree, err)
 	}
+	if len(o.data) >= largeTree {
+		o.entries.Store(&entries)
+	}
 	return entries, nil
 }
+
+// largeTree is the size from which a tree is kept as it was parsed: the folder
+// of a thousand tenants is on the way to every file.
+const largeTree = 2 << 10
 
 // parseTree decodes a tree object strictly: known modes, plain names, each
 // once, in Git's order.

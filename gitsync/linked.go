@@ -1,0 +1,305 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// meet decides where a tenant's intent and status branches are: in the loop's
+// repository, or in that of its intent source.
+func (l *loop) meet(ctx context.Context, t *tenant) {
+	var k *link
+	if ref := t.object.Spec.Git.IntentSourceRef; ref != nil {
+		if key := referenceKey(*ref, l.options.Namespace); key != l.key {
+			if k = l.links[key]; k == nil {
+				k = newLink(ctx, l, key)
+				l.links[key] = k
+				l.inbox.follow(key)
+			}
+		}
+	}
+	store := l.store
+	if k != nil {
+		store = k.store
+	}
+	if t.store == store {
+		return
+	}
+	if t.store != nil { // it moved: nothing that is known of the old place counts
+		t.status = newTenant(t.name).status
+		t.seen = seen{}
+	}
+	t.link, t.store = k, store
+}
+
+// dropLinks ends links that no tenant uses.
+func (l *loop) dropLinks() {
+	used := map[*link]bool{}
+	for _, t := range l.tenants {
+		used[t.link] = true
+	}
+	for key, k := range l.links {
+		if !used[k] {
+			k.stop()
+			l.inbox.unfollow(key)
+			delete(l.links, key)
+		}
+	}
+}
+
+// collect takes over what links found and what became of their pushes.
+func (l *loop) collect(w work) {
+	for key, k := range l.links {
+		k.mu.Lock()
+		k.view = k.state
+		k.state.results, k.state.outcome, k.state.done = nil, nil, false
+		k.mu.Unlock()
+		if k.view.done {
+			flying := k.flying
+			k.flying = nil
+			l.settlePush(k, flying, k.view.results, k.view.outcome)
+		}
+		if w.links[key] {
+			k.poke()
+		}
+	}
+}
+
+// hold tells the links which tenants are theirs.
+func (l *loop) hold() {
+	wants := map[*link]map[string]string{}
+	for name, t := range l.tenants {
+		if t.link == nil {
+			continue
+		}
+		if wants[t.link] == nil {
+			wants[t.link] = map[string]string{}
+		}
+		wants[t.link][name] = t.decided.Commit
+	}
+	for k, tenants := range wants {
+		k.mu.Lock()
+		more := false
+		for name := range tenants {
+			_, known := k.wants[name]
+			more = more || !known
+		}
+		k.wants = tenants
+		k.mu.Unlock()
+		if more {
+			k.poke()
+		}
+	}
+}
+
+// intentOf is the tip of a tenant's intent branch, zero where there is none or
+// none is known.
+func (l *loop) intentOf(t *tenant) git.Hash {
+	if t.link != nil {
+		return t.link.view.refs[repo.IntentRef(t.name)]
+	}
+	return l.refs[repo.IntentRef(t.name)]
+}
+
+// adoptStatuses takes over what the servers have as status branches.
+func (l *loop) adoptStatuses() {
+	for name, t := range l.tenants {
+		if t.link == nil {
+			l.adoptStatus(t, l.refs[repo.StatusRef(name)])
+			continue
+		}
+		if tip, looked := t.link.view.refs[repo.StatusRef(name)]; looked && len(t.link.flying) == 0 {
+			l.adoptStatus(t, tip)
+		}
+	}
+}
+
+// away says why a tenant's intent source cannot be followed, nil if it can.
+func (t *tenant) away() *v1alpha1.Problem {
+	if t.link == nil || t.link.view.failed == nil {
+		return nil
+	}
+	f := t.link.view.failed
+	return &v1alpha1.Problem{
+		Path: repo.TenantDir(t.name), Object: v1alpha1.KindTenant + " " + t.name, Field: "spec.git.intentSourceRef", Reason: f.reason,
+		Message: f.message, Remedy: fmt.Sprintf("see GitSource %s; what is programmed stays until it can be followed again", t.link.key),
+	}
+}
+
+// launch hands what a link's tenants have to know over to it.
+func (l *loop) launch(k *link, due []*news) error {
+	var updates []git.RefUpdate
+	for _, n := range due {
+		if err := l.commitStatus(n); err != nil {
+			return err
+		}
+		updates = append(updates, git.RefUpdate{Name: repo.StatusRef(n.tenant.name), Old: n.tenant.status.tip, New: n.commit})
+	}
+	k.flying = due
+	k.mu.Lock()
+	k.out = updates
+	k.mu.Unlock()
+	k.poke()
+	return nil
+}
+
+// settlePush takes over what became of a push of status branches to a link's
+// repository, or to the loop's own. Each ref counts for itself.
+func (l *loop) settlePush(k *link, due []*news, results []git.RefResult, outcome error) {
+	source := l.key
+	if k != nil {
+		source = k.key
+	}
+	count := func(result string) { pushes.WithLabelValues(source.String(), "status", result).Inc() }
+	if len(results) != len(due) {
+		count("failed")
+	}
+	now := l.now()
+	for i, n := range due {
+		t := n.tenant
+		if l.tenants[t.name] != t || t.link != k {
+			continue // it went elsewhere meanwhile
+		}
+		l.want(t)
+		s := &t.status
+		switch {
+		case len(results) != len(due):
+			s.known = s.known && !errors.Is(outcome, git.ErrUnknownOutcome)
+			continue
+		case results[i].Err != nil:
+			count("failed")
+			s.known = false // look what the branch is now
+			if errors.Is(results[i].Err, git.ErrRejected) {
+				s.refused, t.untold = results[i].Err.Error(), true
+				s.retry.failed(now)
+			}
+			if l.syncAt.After(now.Add(firstRetry)) {
+				l.syncAt = now.Add(firstRetry)
+			}
+			continue
+		}
+		count("done")
+		l.worked = now
+		s.tip, s.tree, s.ours, s.pushed, s.since = n.commit, n.tree, true, now, time.Time{}
+		s.generation++
+		if s.refused != "" {
+			s.refused, s.retry, t.untold = "", retry{}, true
+		}
+		if k == nil {
+			l.refs[repo.StatusRef(t.name)] = n.commit
+			for path := range n.edits { // of a link they may have changed meanwhile
+				delete(s.dirty, path)
+			}
+		}
+		l.log.Info("stage", "stage", "reported", "tenant", t.name, "commit", n.commit.String(), "paths", slices.Sorted(maps.Keys(n.edits)))
+	}
+}
+
+// refusal is the problem of a status branch that the server does not take.
+func (t *tenant) refusal() *v1alpha1.Problem {
+	branch := strings.TrimPrefix(repo.StatusRef(t.name), repo.RefPrefix)
+	return &v1alpha1.Problem{
+		Path: repo.TenantDir(t.name), Object: v1alpha1.KindTenant + " " + t.name, Reason: v1alpha1.ReasonPushFailed,
+		Message: "the tenant is not told anything, because the Git server refuses the hub's push: " + t.status.refused,
+		Remedy:  "allow the hub to write and to force-push " + branch,
+	}
+}
+
+// sweep forgets objects of links' stores that nothing refers to any more.
+func (l *loop) sweep() {
+	for _, k := range l.links {
+		if k.store.Stats().Objects < 2*k.kept+1000 || len(k.flying) > 0 || !k.use.TryLock() {
+			continue
+		}
+		k.mu.Lock()
+		tips := slices.Concat(slices.Collect(maps.Values(k.view.refs)), slices.Collect(maps.Values(k.state.refs)))
+		k.mu.Unlock()
+		for _, t := range l.tenants {
+			if t.link == k {
+				tips = append(tips, t.status.tip)
+			}
+		}
+		k.store.Retain(tips...)
+		k.kept = k.store.Stats().Objects
+		k.use.Unlock()
+	}
+}
+
+// lender looks only whether the repository can be reached: it has no tenant of
+// its own, and others keep their intents in it.
+func (l *loop) lender(ctx context.Context) error {
+	_, err := l.remote.ListRefs(ctx, repo.IntentRef(""))
+	return err
+}
+
+// sourcesOf sorts the GitSources by what tenants use them for: lends counts the
+// tenants whose intents are in this one; mains are the sources that a tenant
+// without a sourceRef may belong to, which are all but those that only lend.
+func sourcesOf(tenants []v1alpha1.Tenant, sources []v1alpha1.GitSource, self client.ObjectKey, namespace string) (lends int, mains []client.ObjectKey) {
+	lender, main := map[client.ObjectKey]bool{}, map[client.ObjectKey]bool{}
+	for i := range tenants {
+		if ref := tenants[i].Spec.Git.IntentSourceRef; ref != nil {
+			key := referenceKey(*ref, namespace)
+			lender[key] = true
+			if key == self {
+				lends++
+			}
+		}
+		if ref := tenants[i].Spec.Git.SourceRef; ref != nil {
+			main[referenceKey(*ref, namespace)] = true
+		}
+	}
+	for i := range sources {
+		if key := client.ObjectKeyFromObject(&sources[i]); main[key] || !lender[key] {
+			mains = append(mains, key)
+		}
+	}
+	slices.SortFunc(mains, func(a, b client.ObjectKey) int { return cmp.Compare(a.String(), b.String()) })
+	return lends, mains
+}
+
+// lending reports whether the source only holds intents of tenants whose main
+// branch is elsewhere.
+func (l *loop) lending() bool { return l.lends > 0 && len(l.tenants) == 0 }
+
+// busy reports whether nothing more can be handed over for now.
+func (k *link) busy() bool { return k != nil && (len(k.flying) > 0 || k.view.failed != nil) }
+
+// mayPushTo is when a tenant's status branch may be pushed; zero is now.
+func (l *loop) mayPushTo(t *tenant) time.Time {
+	if t.link == nil {
+		return l.mayPush()
+	}
+	if v := &t.link.view; v.least > 0 && !v.pushed.IsZero() {
+		return v.pushed.Add(v.least)
+	}
+	return time.Time{}
+}
