@@ -113,6 +113,36 @@ type Integrated struct {
 	Cluster    string `json:"cluster,omitempty"`
 }
 
+// What base/main holds of changes on main that nobody entitled has signed
+// (GitSource.spec.verify): below TrustedDir the last good version of each such
+// path, if there was one, below RefusedDir what was refused, as [Refused].
+const (
+	TrustedDir = "trusted"
+	RefusedDir = "refused"
+)
+
+// Refused says which change of a path on main is not trusted.
+type Refused struct {
+	// Commit is the first that changed the path without being entitled to, Author
+	// whom it names, Why what is wrong with it.
+	Commit string `json:"commit"`
+	Author string `json:"author,omitempty"`
+	Why    string `json:"why"`
+	// Newest is the last commit that changed the path: to approve it approves the
+	// path as it is.
+	Newest string `json:"newest"`
+}
+
+// DecodeRefused reads the content of a file below RefusedDir.
+func DecodeRefused(data []byte) (Refused, error) {
+	var r Refused
+	err := yaml.UnmarshalStrict(data, &r)
+	return r, err
+}
+
+// EncodeRefused writes it.
+func EncodeRefused(r Refused) ([]byte, error) { return yaml.Marshal(r) }
+
 // DecodeIntegrated reads the content of IntegratedPath.
 func DecodeIntegrated(data []byte) (Integrated, error) {
 	var i Integrated

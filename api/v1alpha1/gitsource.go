@@ -186,6 +186,10 @@ type GitSourceStatus struct {
 	// revision is the commit of main that was applied last.
 	// +optional
 	Revision string `json:"revision,omitempty"`
+	// baseGeneration is the highest generation of the hub's own branch base/ that
+	// was seen. A repository that is set back behind it is not followed.
+	// +optional
+	BaseGeneration int64 `json:"baseGeneration,omitempty"`
 	// repositoryID in the repository's kubelb.yaml.
 	// +optional
 	RepositoryID string `json:"repositoryID,omitempty"`
@@ -235,6 +239,7 @@ const (
 	ReasonAuthFailed        = "AuthenticationFailed"
 	ReasonBranchNotFound    = "BranchNotFound"
 	ReasonRepositoryInvalid = "RepositoryInvalid"
+	ReasonRolledBack        = "RolledBack"
 	ReasonMainRewritten     = "MainRewritten"
 	ReasonPushFailed        = "PushFailed"
 	ReasonApplyFailed       = "ApplyFailed"

@@ -290,5 +290,11 @@ const (
 	ReasonForeignCluster = "ForeignCluster"
 	ReasonStaleWriter    = "StaleWriter"
 	ReasonUntrusted      = "Untrusted"
-	ReasonTenantMissing  = "TenantMissing"
+	// ReasonUnverified: neither the hub nor an entitled reviewer signed a change
+	// on main (GitSource.spec.verify).
+	ReasonUnverified = "Unverified"
+	// ReasonNoAllowedSigners: main is verified, but anybody who can push the
+	// tenant's intent branch decides what the hub integrates.
+	ReasonNoAllowedSigners = "NoAllowedSigners"
+	ReasonTenantMissing    = "TenantMissing"
 )

@@ -39,6 +39,7 @@ var never = map[string][]string{
 	"gitsync/integrate": {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"gitsync/plan":      {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"gitsync/report":    {"ours but api/...", clientGo, goGit, controllerRuntime},
+	"gitsync/trust":     {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"gitsync/describe":  {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"gitsync/webhook":   {"ours", goGit},
 	"gitsync":           {module + "hub/...", module + "xds/...", module + "ccm/..."},
