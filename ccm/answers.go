@@ -17,14 +17,20 @@ limitations under the License.
 package ccm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+
+	"github.com/fluxcd/pkg/apis/meta"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/ccm/render"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -50,6 +56,21 @@ func (a *answers) repository() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.repositoryID
+}
+
+// recipients returns whom the hub wants secrets to be sealed to. They come from a
+// status that the hub signed, as everything here.
+func (a *answers) recipients() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return recipientsIn(a.state)
+}
+
+func recipientsIn(state *v1alpha1.TenantState) []string {
+	if state == nil {
+		return nil
+	}
+	return slices.Sorted(slices.Values(state.Status.Recipients))
 }
 
 // observed returns the generation of the intents that the hub decided last.
@@ -94,11 +115,48 @@ func (a *answers) of(name types.NamespacedName) answer {
 	return out
 }
 
+// ofSecret is what the hub says of the Secret whose document is at a path: the
+// condition of its SyncSecret, if any, and what is held, pending or wrong.
+func (a *answers) ofSecret(path string) (ready *metav1.Condition, entry string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if sync, ok := a.statuses[path].(*v1alpha1.SyncSecret); ok {
+		ready = apimeta.FindStatusCondition(sync.Status.Conditions, meta.ReadyCondition)
+	}
+	return ready, wording(a.state, path)
+}
+
+// wording says in words what a state has on a path.
+func wording(state *v1alpha1.TenantState, path string) string {
+	if state == nil {
+		return ""
+	}
+	var words []string
+	for _, h := range state.Status.Held {
+		if h.Path == path {
+			words = append(words, fmt.Sprintf("held: %s is what %s made of it on main in commit %s", cmp.Or(h.Field, "the document"), cmp.Or(h.Author, "somebody"), h.Commit))
+		}
+	}
+	for _, p := range state.Status.Pending {
+		if p.Path == path {
+			words = append(words, fmt.Sprintf("pending (%s): %s", p.Reason, cmp.Or(p.Field, "the document")))
+		}
+	}
+	for _, p := range state.Status.Problems {
+		if p.Path == path {
+			words = append(words, fmt.Sprintf("%s: %s", p.Message, p.Remedy))
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
 // news is what a status commit changed.
 type news struct {
-	services []types.NamespacedName
-	everyone bool // something that all Services are told
-	observed bool // the hub decided another intent commit
+	services   []types.NamespacedName
+	secrets    []string // paths of their documents
+	everyone   bool     // something that all Services are told
+	observed   bool     // the hub decided another intent commit
+	recipients bool     // secrets are to be sealed to others
 }
 
 // update takes over what a commit changed: statuses by path, nil where a file is
@@ -114,6 +172,7 @@ func (a *answers) update(repositoryID, commit string, changed map[string]repo.Ob
 			state, _ := object.(*v1alpha1.TenantState)
 			differences(a.state, state, concerns)
 			out.observed = observedIn(a.state) != observedIn(state)
+			out.recipients = !slices.Equal(recipientsIn(a.state), recipientsIn(state))
 			a.state = state
 			continue
 		}
@@ -128,6 +187,9 @@ func (a *answers) update(repositoryID, commit string, changed map[string]repo.Ob
 	for path := range concerns {
 		if name, ok := serviceOf(path); ok {
 			names[name] = true
+		}
+		if p, err := repo.ParsePath(path); err == nil && p.Kind == v1alpha1.KindSyncSecret {
+			out.secrets = append(out.secrets, path)
 		}
 		out.everyone = out.everyone || path == a.nodes
 	}

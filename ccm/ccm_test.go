@@ -316,7 +316,7 @@ func TestDeleting(t *testing.T) {
 		}
 		w.eventually("the publisher", func() error {
 			ccm.engine.publisher.retry()
-			if r, known := ccm.engine.content.lookup(client.ObjectKeyFromObject(other)); !known || len(r.paths) > 0 {
+			if r, known := ccm.engine.content.lookup(serviceOrigin(client.ObjectKeyFromObject(other))); !known || len(r.paths) > 0 {
 				return fmt.Errorf("%+v", r)
 			}
 			return nil

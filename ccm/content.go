@@ -18,6 +18,7 @@ package ccm
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -29,8 +30,32 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// The kinds of source objects, as they stand in paths.
+const (
+	kindService = "service"
+	kindSecret  = "secret"
+)
+
+// origin names a source object.
+type origin struct {
+	kind string
+	types.NamespacedName
+}
+
+func serviceOrigin(name types.NamespacedName) origin { return origin{kindService, name} }
+func secretOrigin(name types.NamespacedName) origin  { return origin{kindSecret, name} }
+
+// paths returns where the documents of a source object are, the wish first.
+func (o origin) paths(tenant string) []string {
+	if o.kind == kindSecret {
+		return []string{render.SecretPath(tenant, o.Namespace, o.Name).String()}
+	}
+	wish, fact := render.ServicePaths(tenant, o.Namespace, o.Name)
+	return []string{wish.String(), fact.String()}
+}
+
 // content is what the intent branch shall have, per source object, and where it
-// may differ from what the branch has: a change of one Service costs one
+// may differ from what the branch has: a change of one object costs one
 // rendering and an edit of its paths.
 type content struct {
 	tenant string
@@ -38,19 +63,23 @@ type content struct {
 	mu        sync.Mutex
 	documents map[string][]byte // by path
 	behind    map[string]bool   // paths to compare with the branch
-	services  map[types.NamespacedName]*record
-	deleted   map[string]bool // paths of wishes whose Service is seen being deleted
+	records   map[origin]*record
+	owners    map[string]origin // of paths, where there is a record
+	deleted   map[string]bool   // paths of wishes whose object is seen being deleted
 }
 
-// record is what is known of one Service.
+// record is what is known of one source object.
 type record struct {
 	uid      types.UID
 	paths    []string // of its documents
 	problems []v1alpha1.Problem
-	// guarded: the Service has our finalizer, so new intents may be pushed.
+	// guarded: the object has our finalizer or needs none, so new intents may be
+	// pushed.
 	guarded bool
+	// waiting: its documents cannot be made yet; what the branch has stays.
+	waiting bool
 	// settled: the branch has (or no longer has) the documents of this very
-	// Service since the generation.
+	// object since the generation.
 	settled    bool
 	generation int64
 	// gone: there is no such object any more.
@@ -60,34 +89,40 @@ type record struct {
 func newContent(tenant string) *content {
 	return &content{
 		tenant: tenant, documents: map[string][]byte{}, behind: map[string]bool{},
-		services: map[types.NamespacedName]*record{}, deleted: map[string]bool{},
+		records: map[origin]*record{}, owners: map[string]origin{}, deleted: map[string]bool{},
 	}
 }
 
-// rendered is a Service as it was rendered.
+// rendered is a source object as it was rendered.
 type rendered struct {
 	uid       types.UID
 	guarded   bool
+	waiting   bool // the documents before it stay
 	deleting  bool // it is seen with a deletion timestamp
 	documents []render.Document
 	problems  []v1alpha1.Problem
 }
 
-// put notes what a Service is rendered to. It reports whether its problems are
-// others than before.
-func (c *content) put(name types.NamespacedName, r rendered) (problems bool) {
+// put notes what a source object is rendered to. It reports whether its problems
+// are others than before.
+func (c *content) put(o origin, r rendered) (problems bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wish, fact := render.ServicePaths(c.tenant, name.Namespace, name.Name)
-	old := c.services[name]
-	now := &record{uid: r.uid, guarded: r.guarded, problems: r.problems}
+	paths := o.paths(c.tenant)
+	old := c.records[o]
+	now := &record{uid: r.uid, guarded: r.guarded, waiting: r.waiting, problems: r.problems}
 	for _, d := range r.documents {
 		now.paths = append(now.paths, d.Path)
+	}
+	if r.waiting && old != nil {
+		now.paths = old.paths
 	}
 	if old != nil && old.uid == now.uid && len(old.paths) == len(now.paths) {
 		now.settled, now.generation = old.settled, old.generation
 	} else {
-		c.behind[wish.String()], c.behind[fact.String()] = true, true
+		for _, path := range paths {
+			c.behind[path] = true
+		}
 	}
 	if old != nil {
 		for _, path := range old.paths {
@@ -100,30 +135,48 @@ func (c *content) put(name types.NamespacedName, r rendered) (problems bool) {
 		c.write(d.Path, d.Data)
 	}
 	if r.deleting {
-		c.deleted[wish.String()] = true
+		c.deleted[paths[0]] = true
 	} else {
-		delete(c.deleted, wish.String())
+		delete(c.deleted, paths[0])
 	}
-	c.services[name] = now
+	c.remember(o, now)
 	return old == nil && len(now.problems) > 0 || old != nil && !slices.Equal(old.problems, now.problems)
 }
 
-// remove notes that there is no such Service any more.
-func (c *content) remove(name types.NamespacedName) {
+// remove notes that there is no such source object any more, and whether it is
+// known to have been deleted.
+func (c *content) remove(o origin, deleted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.services[name]
+	old := c.records[o]
 	if old == nil {
 		return
 	}
 	for _, path := range old.paths {
 		c.write(path, nil)
 	}
+	if deleted && len(old.paths) > 0 {
+		c.deleted[old.paths[0]] = true
+	}
 	if old.settled && len(old.paths) == 0 {
-		delete(c.services, name)
+		c.forget(o)
 		return
 	}
-	c.services[name] = &record{guarded: true, gone: true}
+	c.remember(o, &record{guarded: true, gone: true})
+}
+
+func (c *content) remember(o origin, r *record) {
+	c.records[o] = r
+	for _, path := range o.paths(c.tenant) {
+		c.owners[path] = o
+	}
+}
+
+func (c *content) forget(o origin) {
+	delete(c.records, o)
+	for _, path := range o.paths(c.tenant) {
+		delete(c.owners, path)
+	}
 }
 
 // write changes one document, nil removes it.
@@ -166,19 +219,23 @@ func (c *content) recheck(files repo.Tree) {
 
 // edits compares what may differ with the branch. It returns what to write, the
 // paths that are dealt with when that is written, and how many wishes go because
-// their Services are being deleted.
+// their source objects are being deleted.
 func (c *content) edits(file func(path string) (repo.File, bool, error)) (edits map[string][]byte, done []string, deletes int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	edits = map[string][]byte{}
 	for path := range c.behind {
 		want, wanted := c.documents[path]
+		owner := c.records[c.owners[path]] // nil for the nodes, and for what nobody has
+		if owner != nil && owner.waiting && !wanted {
+			continue
+		}
 		have, exists, err := file(path)
 		if err != nil {
 			return nil, nil, 0, err
 		}
 		switch {
-		case wanted && !exists && !c.guarded(path):
+		case wanted && !exists && owner != nil && !owner.guarded:
 			continue // waits for the finalizer
 		case !wanted && exists:
 			edits[path] = nil
@@ -193,64 +250,87 @@ func (c *content) edits(file func(path string) (repo.File, bool, error)) (edits 
 	return edits, done, deletes, nil
 }
 
-func (c *content) guarded(path string) bool {
-	name, ok := serviceOf(path)
-	if !ok {
-		return true
-	}
-	r := c.services[name]
-	return r != nil && r.guarded
-}
-
 // settle notes that the branch agrees with the paths as of a generation. It
-// returns the Services that this is news for.
-func (c *content) settle(done []string, generation int64) []types.NamespacedName {
+// returns the source objects that this is news for.
+func (c *content) settle(done []string, generation int64) []origin {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var news []types.NamespacedName
+	var news []origin
 	for _, path := range done {
 		delete(c.behind, path)
 		delete(c.deleted, path)
 	}
 	for _, path := range done {
-		name, ok := serviceOf(path)
-		r := c.services[name]
-		if !ok || r == nil || r.settled || !c.clean(name) {
+		o, ok := c.owners[path]
+		r := c.records[o]
+		if !ok || r == nil || r.settled || !c.clean(o) {
 			continue
 		}
 		r.settled, r.generation = true, generation
-		news = append(news, name)
+		news = append(news, o)
 		if r.gone {
-			delete(c.services, name)
+			c.forget(o)
 		}
 	}
 	return news
 }
 
-func (c *content) clean(name types.NamespacedName) bool {
-	wish, fact := render.ServicePaths(c.tenant, name.Namespace, name.Name)
-	return !c.behind[wish.String()] && !c.behind[fact.String()]
+func (c *content) clean(o origin) bool {
+	for _, path := range o.paths(c.tenant) {
+		if c.behind[path] {
+			return false
+		}
+	}
+	return true
 }
 
-// lookup returns what is known of a Service.
-func (c *content) lookup(name types.NamespacedName) (record, bool) {
+// lookup returns what is known of a source object.
+func (c *content) lookup(o origin) (record, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.services[name]
+	r := c.records[o]
 	if r == nil {
 		return record{}, false
 	}
 	return *r, true
 }
 
-// managed counts the Services with intents by namespace.
-func (c *content) managed() map[string]int {
+// of returns the source objects of a kind that are not gone.
+func (c *content) of(kind string) []types.NamespacedName {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []types.NamespacedName
+	for o, r := range c.records {
+		if o.kind == kind && !r.gone {
+			out = append(out, o.NamespacedName)
+		}
+	}
+	return out
+}
+
+// owner returns the source object whose document is, or was, at a path.
+func (c *content) owner(path string) (origin, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.owners[path]
+	return o, ok
+}
+
+// document returns the document at a path, nil if there is none.
+func (c *content) document(path string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.documents[path]
+}
+
+// managed counts the source objects of a kind with intents by namespace.
+func (c *content) managed(kind string) map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := map[string]int{}
-	for name, r := range c.services {
-		if len(r.paths) > 0 {
-			out[name.Namespace]++
+	for o, r := range c.records {
+		if o.kind == kind && len(r.paths) > 0 {
+			out[o.Namespace]++
 		}
 	}
 	return out
@@ -259,7 +339,7 @@ func (c *content) managed() map[string]int {
 // serviceOf returns the Service whose document or status is at a path.
 func serviceOf(path string) (types.NamespacedName, bool) {
 	p, err := repo.ParsePath(path)
-	if err != nil || p.SourceKind != "service" {
+	if err != nil || p.SourceKind != kindService {
 		return types.NamespacedName{}, false
 	}
 	return types.NamespacedName{Namespace: p.Namespace, Name: p.Name}, true
@@ -279,22 +359,43 @@ func subject(edits map[string][]byte) string {
 		sources[source] = sources[source] || data != nil
 	}
 	var words []string
-	var services, removed []string
-	for source, stays := range sources {
-		switch {
-		case !strings.HasPrefix(source, "Service "):
-			words = append(words, source)
-		case stays:
-			services = append(services, source)
-		default:
-			removed = append(removed, source)
+	for _, removed := range []bool{false, true} {
+		for _, kind := range []string{"Service", "Secret"} {
+			words = append(words, several(kind, sources, removed)...)
 		}
 	}
-	slices.Sort(words)
-	words = append(several(removed, " removed"), words...)
-	words = append(several(services, ""), words...)
+	var others []string
+	for source := range sources {
+		if !strings.HasPrefix(source, "Service ") && !strings.HasPrefix(source, "Secret ") {
+			others = append(others, source)
+		}
+	}
+	slices.Sort(others)
+	words = append(words, others...)
 	if len(words) == 0 {
 		return "taken over"
 	}
 	return strings.Join(words, ", ")
+}
+
+// several names the one source object of a kind that stays or is removed, or
+// counts many.
+func several(kind string, sources map[string]bool, removed bool) []string {
+	var of []string
+	for source, stays := range sources {
+		if strings.HasPrefix(source, kind+" ") && stays != removed {
+			of = append(of, source)
+		}
+	}
+	what := ""
+	if removed {
+		what = " removed"
+	}
+	switch len(of) {
+	case 0:
+		return nil
+	case 1:
+		return []string{of[0] + what}
+	}
+	return []string{fmt.Sprintf("%d %ss%s", len(of), kind, what)}
 }

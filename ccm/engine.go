@@ -53,7 +53,12 @@ type engine struct {
 	api     client.Reader // not cached
 	log     logr.Logger
 
+	secrets cache.Cache // of Secrets that go to the hub
+	// hearsSecrets is closed when events of Secrets are heard.
+	hearsSecrets chan struct{}
+
 	memory    *memory
+	digests   *digests
 	notices   *notices
 	failures  atomic.Int64 // of the Git server in a row
 	answers   *answers
@@ -72,9 +77,11 @@ func newEngine(mgr ctrl.Manager, o Options, hubKeys []git.PublicKey) *engine {
 		log: mgr.GetLogger().WithName("ccm").WithValues("tenant", o.Tenant),
 	}
 	e.services, e.statuses = &requests{}, &requests{}
+	e.hearsSecrets = make(chan struct{})
 	e.waiting, e.departing = newUnderway(), newUnderway()
 	e.memory = newMemory(e.client, e.api, types.NamespacedName{Namespace: o.Namespace, Name: StateName}, e.log)
 	e.notices = newNotices(mgr.GetEventRecorder("kubelb-ccm"), e.memory.reference(), e.tellAll)
+	e.digests = newDigests(e.client, e.api, types.NamespacedName{Namespace: o.Namespace, Name: DigestsName})
 	e.answers = newAnswers(o.Tenant)
 	e.content = newContent(o.Tenant)
 	upstream := newUpstream(e.api, types.NamespacedName{Namespace: o.Namespace, Name: o.GitSecret}, o.GitURL, e.reachable)
@@ -101,6 +108,11 @@ func (e *engine) Start(ctx context.Context) error {
 			return nil
 		}
 	}
+	select {
+	case <-e.hearsSecrets:
+	case <-ctx.Done():
+		return nil
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.publisher.run(ctx) })
 	group.Go(func() error { return e.observer.run(ctx) })
@@ -115,6 +127,13 @@ func (e *engine) prepare(ctx context.Context) error {
 	}
 	signer, err := ensureKey(ctx, e.api, e.client, types.NamespacedName{Namespace: e.options.Namespace, Name: KeySecretName})
 	if err != nil {
+		return err
+	}
+	digestKey, err := ensureDigestKey(ctx, e.api, e.client, types.NamespacedName{Namespace: e.options.Namespace, Name: DigestKeySecretName})
+	if err != nil {
+		return err
+	}
+	if err := e.digests.load(ctx, digestKey); err != nil {
 		return err
 	}
 	var system corev1.Namespace

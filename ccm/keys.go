@@ -18,6 +18,7 @@ package ccm
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 
 	"github.com/kubelb/gitops/gitsync/git"
@@ -71,4 +72,35 @@ func createKey(ctx context.Context, writer client.Writer, name types.NamespacedN
 			keyIdentityPublic: []byte(signer.PublicKey().String() + "\n"),
 		},
 	})
+}
+
+// keyDigest is the key in the Secret DigestKeySecretName, digestKeySize its
+// length.
+const (
+	keyDigest     = "key"
+	digestKeySize = 32
+)
+
+// ensureDigestKey returns the key of the digests of what was sealed, and makes it
+// if there is none. It never leaves the cluster.
+func ensureDigestKey(ctx context.Context, api client.Reader, writer client.Writer, name types.NamespacedName) ([]byte, error) {
+	var secret corev1.Secret
+	err := api.Get(ctx, name, &secret)
+	if apierrors.IsNotFound(err) {
+		key := make([]byte, digestKeySize)
+		_, _ = rand.Read(key) // never fails
+		err = writer.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}, Data: map[string][]byte{keyDigest: key},
+		})
+		if err == nil || apierrors.IsAlreadyExists(err) {
+			err = api.Get(ctx, name, &secret)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of the digests: %w", err)
+	}
+	if len(secret.Data[keyDigest]) < digestKeySize {
+		return nil, fmt.Errorf("key of the digests in Secret %s is too short: delete the Secret, and secrets are sealed again", name)
+	}
+	return secret.Data[keyDigest], nil
 }

@@ -46,6 +46,9 @@ func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
 var (
 	serviceTotal    = counter("service_reconcile_total", "Reconciliations of Services.", "namespace", "result")
 	serviceDuration = histogram("service_reconcile_duration_seconds", "Time that a reconciliation of a Service took.", "namespace")
+	secretTotal     = counter("sync_secret_reconcile_total", "Reconciliations of Secrets that go to the hub.", "namespace", "result")
+	secretDuration  = histogram("sync_secret_reconcile_duration_seconds", "Time that a reconciliation of a Secret took.", "namespace")
+	managedSecrets  = gauge("managed_secrets", "Secrets that have an intent.", "namespace")
 	nodeTotal       = counter("node_reconcile_total", "Reconciliations of nodes.", "result")
 	nodeDuration    = histogram("node_reconcile_duration_seconds", "Time that a reconciliation of nodes took.")
 	nodeCount       = gauge("nodes", "Nodes whose addresses are published.")
@@ -58,7 +61,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(serviceTotal, serviceDuration, nodeTotal, nodeDuration, nodeCount, managedServices,
+	metrics.Registry.MustRegister(serviceTotal, serviceDuration, secretTotal, secretDuration, managedSecrets, nodeTotal, nodeDuration, nodeCount, managedServices,
 		gitConnected, gitLatency, gitOperations, intentGen, observedGen)
 }
 
@@ -79,14 +82,18 @@ func measureGit(operation string, begin time.Time, err error) {
 	gitConnected.WithLabelValues().Set(connected)
 }
 
-// measured counts the reconciliations of Services.
-type measured struct{ reconcile.Reconciler }
+// measured counts the reconciliations of Services or Secrets.
+type measured struct {
+	reconcile.Reconciler
+	total    *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
 
 func (m measured) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	begin := time.Now()
 	out, err := m.Reconciler.Reconcile(ctx, request)
-	serviceDuration.WithLabelValues(request.Namespace).Observe(time.Since(begin).Seconds())
-	serviceTotal.WithLabelValues(request.Namespace, result(err)).Inc()
+	m.duration.WithLabelValues(request.Namespace).Observe(time.Since(begin).Seconds())
+	m.total.WithLabelValues(request.Namespace, result(err)).Inc()
 	return out, err
 }
 

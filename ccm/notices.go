@@ -36,6 +36,8 @@ const (
 	ReasonPushRefused     = "PushRefused"
 	ReasonForeignCluster  = "ForeignCluster"
 	ReasonStatusRefused   = "StatusRefused"
+	ReasonNoRecipients    = "NoRecipients"
+	ReasonBadRecipients   = "BadRecipients"
 )
 
 // notice says what a problem is about; there is at most one problem of each.
@@ -46,14 +48,18 @@ const (
 	noticeNodes
 	noticeIntent
 	noticeStatus
+	noticeSealing
 	noticeCount
 )
 
 // everyone reports whether Services that have an address are told as well.
 func (n notice) everyone() bool { return n == noticeIntent || n == noticeStatus }
 
-// notices are problems that concern all Services. They are Events on the
-// ConfigMap with the CCM's state, and conditions of the Services.
+// services reports whether Services are told at all.
+func (n notice) services() bool { return n != noticeSealing }
+
+// notices are problems that concern more than one object. They are
+// Events on the ConfigMap with the CCM's state, and conditions of the Services.
 type notices struct {
 	recorder events.EventRecorder
 	about    runtime.Object
@@ -94,13 +100,26 @@ func (n *notices) clear(which notice) {
 	n.changed()
 }
 
+// tell makes Events of problems of one source object that has no conditions, on
+// the object and on the ConfigMap.
+func (n *notices) tell(object runtime.Object, problems []v1alpha1.Problem) {
+	for _, p := range problems {
+		note := p.Message
+		if p.Remedy != "" {
+			note += "; remedy: " + p.Remedy
+		}
+		emit(n.recorder, object, corev1.EventTypeWarning, p.Reason, note)
+		emit(n.recorder, n.about, corev1.EventTypeWarning, p.Reason, p.Object+": "+note)
+	}
+}
+
 // of returns the problems that a Service with or without an address is told.
 func (n *notices) of(address bool) []v1alpha1.Problem {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []v1alpha1.Problem
 	for which, problem := range n.problems {
-		if problem != nil && (!address || notice(which).everyone()) {
+		if problem != nil && notice(which).services() && (!address || notice(which).everyone()) {
 			out = append(out, *problem)
 		}
 	}

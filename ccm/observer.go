@@ -46,13 +46,14 @@ type observer struct {
 	store   *git.Store
 	tip     git.Hash // of the last commit that was accepted
 	tree    git.Hash
-	refused git.Hash // a commit that was not
+	refused git.Hash          // a commit that was not
+	told    map[string]string // what Secrets were told last, by path
 }
 
 func newObserver(e *engine, u *upstream, hubKeys []git.PublicKey) *observer {
 	return &observer{
 		engine: e, upstream: u, hubKeys: hubKeys, ref: repo.StatusRef(e.options.Tenant), log: e.log.WithName("observer"),
-		wake: make(chan struct{}, 1), store: git.NewStore(),
+		wake: make(chan struct{}, 1), store: git.NewStore(), told: map[string]string{},
 	}
 }
 
@@ -158,7 +159,8 @@ func (o *observer) accept(commit git.Commit, changed map[string]repo.Object) {
 	if news.everyone || first {
 		o.tellAll()
 	}
-	if first {
+	o.tellSecrets(news.secrets)
+	if first || news.recipients {
 		o.publisher.poke()
 	}
 }

@@ -37,8 +37,10 @@ const LeaseName = "19f32e7b.ccm.kubelb.k8c.io"
 
 // Names of objects in Options.Namespace.
 const (
-	KeySecretName = "kubelb-ccm-key"
-	StateName     = "kubelb-ccm-state"
+	KeySecretName       = "kubelb-ccm-key"
+	StateName           = "kubelb-ccm-state"
+	DigestKeySecretName = "kubelb-ccm-digest-key"
+	DigestsName         = "kubelb-ccm-sealed"
 )
 
 // Options are the settings of a CCM.

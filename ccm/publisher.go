@@ -69,9 +69,10 @@ type publisher struct {
 	resume chan struct{} // the Git server answers again
 	mu     sync.Mutex
 	// What changed since the last gathering.
-	dirty      map[types.NamespacedName]bool
-	nodesDirty bool
-	generation int64 // pushed last
+	dirty        map[types.NamespacedName]bool
+	nodesDirty   bool
+	dirtySecrets dirtySecrets
+	generation   int64 // pushed last
 
 	// Of the running goroutine alone.
 	store     *git.Store
@@ -84,12 +85,13 @@ type publisher struct {
 	pushes    int
 	readiness readiness
 	gathered  bool
+	sealer    sealer
 }
 
 func newPublisher(e *engine, u *upstream) *publisher {
 	return &publisher{
 		engine: e, upstream: u, ref: repo.IntentRef(e.options.Tenant), log: e.log.WithName("publisher"),
-		wake: make(chan struct{}, 1), resume: make(chan struct{}, 1), dirty: map[types.NamespacedName]bool{}, nodesDirty: true,
+		wake: make(chan struct{}, 1), resume: make(chan struct{}, 1), dirty: map[types.NamespacedName]bool{}, nodesDirty: true, dirtySecrets: dirtySecrets{},
 		store: git.NewStore(), mayAdopt: e.options.Adopt, readiness: newReadiness(),
 	}
 }
@@ -211,6 +213,9 @@ func (p *publisher) publish(ctx context.Context) (bool, error) {
 		if err := p.gatherNodes(ctx); err != nil {
 			return false, err
 		}
+		if err := p.gatherSecrets(ctx); err != nil {
+			return false, err
+		}
 		pushed, err := p.advance(ctx, repository)
 		if err == nil {
 			p.notices.clear(noticeIntent)
@@ -273,7 +278,7 @@ func (p *publisher) renderServices(ctx context.Context, dirty map[types.Namespac
 		err := p.cache.Get(ctx, name, &service)
 		switch {
 		case apierrors.IsNotFound(err):
-			p.content.remove(name)
+			p.content.remove(serviceOrigin(name), false)
 		case err != nil:
 			return fmt.Errorf("get Service %s: %w", name, err)
 		default:
@@ -289,11 +294,11 @@ func (p *publisher) renderServices(ctx context.Context, dirty map[types.Namespac
 func (p *publisher) renderService(service *corev1.Service) {
 	name := client.ObjectKeyFromObject(service)
 	guarded := controllerutil.ContainsFinalizer(service, v1alpha1.Finalizer)
-	if _, known := p.content.lookup(name); !known && !guarded && !render.InScope(service, p.options.render()) {
+	if _, known := p.content.lookup(serviceOrigin(name)); !known && !guarded && !render.InScope(service, p.options.render()) {
 		return // never was ours
 	}
 	documents, problems := render.Service(service, p.options.render())
-	if p.content.put(name, rendered{
+	if p.content.put(serviceOrigin(name), rendered{
 		uid: service.UID, guarded: guarded, deleting: service.DeletionTimestamp != nil,
 		documents: documents, problems: problems,
 	}) {
@@ -303,7 +308,7 @@ func (p *publisher) renderService(service *corev1.Service) {
 
 func (p *publisher) count() {
 	managedServices.Reset()
-	for namespace, n := range p.content.managed() {
+	for namespace, n := range p.content.managed(kindService) {
 		managedServices.WithLabelValues(namespace).Set(float64(n))
 	}
 }

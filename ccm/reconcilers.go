@@ -36,7 +36,7 @@ func (e *engine) setup(mgr ctrl.Manager) error {
 	if err := ctrl.NewControllerManagedBy(mgr).Named("service").For(&corev1.Service{}, builder.WithPredicates(serviceChanges())).
 		WatchesRawSource(e.services.source()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: statusWorkers}).
-		Complete(measured{services}); err != nil {
+		Complete(measured{services, serviceTotal, serviceDuration}); err != nil {
 		return fmt.Errorf("add the reconciler of Services: %w", err)
 	}
 	if err := ctrl.NewControllerManagedBy(mgr).Named("service-status").For(&corev1.Service{}).
@@ -44,6 +44,9 @@ func (e *engine) setup(mgr ctrl.Manager) error {
 		WithOptions(controller.Options{MaxConcurrentReconciles: statusWorkers}).
 		Complete(&statusReconciler{engine: e, recorder: recorder}); err != nil {
 		return fmt.Errorf("add the reconciler of statuses: %w", err)
+	}
+	if err := e.setupSecrets(mgr); err != nil {
+		return fmt.Errorf("add the reconciler of Secrets: %w", err)
 	}
 	if err := ctrl.NewControllerManagedBy(mgr).Named("node").For(&corev1.Node{}).
 		WithEventFilter(nodeChanges()).

@@ -140,7 +140,7 @@ func (r *serviceReconciler) depart(ctx context.Context, service *corev1.Service)
 // confirmed reports whether the hub decided an intent without the Service and
 // has nothing of it any more.
 func (r *serviceReconciler) confirmed(name types.NamespacedName) bool {
-	record, known := r.content.lookup(name)
+	record, known := r.content.lookup(serviceOrigin(name))
 	answer := r.answers.of(name)
 	return known && record.settled && len(record.paths) == 0 &&
 		r.answers.observed() >= record.generation &&

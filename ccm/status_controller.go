@@ -84,7 +84,7 @@ func (r *statusReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 func (r *statusReconciler) input(service *corev1.Service, inScope bool) project.Input {
 	name := client.ObjectKeyFromObject(service)
 	answer := r.answers.of(name)
-	record, known := r.content.lookup(name)
+	record, known := r.content.lookup(serviceOrigin(name))
 	known = known && record.uid == service.UID
 	in := project.Input{
 		Service: service, InScope: inScope, Paths: answer.paths,
@@ -109,7 +109,7 @@ func (r *statusReconciler) answered(record record) bool {
 // expectsAddress reports whether the hub may give an address without anybody
 // doing something about the Service first.
 func (r *statusReconciler) expectsAddress(name types.NamespacedName, status corev1.ServiceStatus) bool {
-	record, known := r.content.lookup(name)
+	record, known := r.content.lookup(serviceOrigin(name))
 	return len(status.LoadBalancer.Ingress) == 0 && (!known || len(record.paths) > 0) &&
 		apimeta.FindStatusCondition(status.Conditions, project.ConditionHeld) == nil &&
 		apimeta.FindStatusCondition(status.Conditions, project.ConditionPending) == nil

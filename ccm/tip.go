@@ -30,8 +30,6 @@ import (
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
-
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // retainAfter pushes the publisher's store is swept.
@@ -112,6 +110,9 @@ func (p *publisher) advance(ctx context.Context, repository string) (bool, error
 		p.announce(p.content.settle(done, p.tipNumber))
 		return false, nil
 	}
+	if err := p.digests.save(ctx); err != nil {
+		p.log.Error(err, "what is sealed is not remembered; secrets may be sealed again after a restart")
+	}
 	tree, err := p.store.Edit(p.tree, edits)
 	if err != nil {
 		return false, fmt.Errorf("write the intents: %w", err)
@@ -177,9 +178,13 @@ func (p *publisher) noteGeneration(generation int64) {
 }
 
 // announce has Services looked at whose intents the branch has since now.
-func (p *publisher) announce(settled []types.NamespacedName) {
-	p.services.add(settled...)
-	p.statuses.add(settled...)
+func (p *publisher) announce(settled []origin) {
+	for _, o := range settled {
+		if o.kind == kindService {
+			p.services.add(o.NamespacedName)
+			p.statuses.add(o.NamespacedName)
+		}
+	}
 }
 
 // generationOf reads a commit's generation; what is no number that can be
@@ -190,15 +195,4 @@ func generationOf(c git.Commit) int64 {
 		return 0
 	}
 	return n
-}
-
-// several names one object, or counts many.
-func several(sources []string, what string) []string {
-	switch len(sources) {
-	case 0:
-		return nil
-	case 1:
-		return []string{sources[0] + what}
-	}
-	return []string{fmt.Sprintf("%d Services%s", len(sources), what)}
 }

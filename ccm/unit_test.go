@@ -124,6 +124,9 @@ func TestSubject(t *testing.T) {
 		"2 Services":               paths("loadbalancers/shop/web.service.yaml", "backends/shop/api.service.yaml"),
 		"nodes":                    paths("addresses/default.yaml"),
 		"Service shop/web, 2 Services removed, nodes": paths("backends/shop/web.service.yaml", "-loadbalancers/a/a.service.yaml", "-backends/b/b.service.yaml", "addresses/default.yaml"),
+		"Secret shop/cert":                            paths("syncsecrets/shop/cert.secret.yaml"),
+		"2 Services, 2 Secrets, Secret a/a removed": paths("loadbalancers/a/a.service.yaml", "backends/b/b.service.yaml",
+			"syncsecrets/a/b.secret.yaml", "syncsecrets/b/a.secret.yaml", "-syncsecrets/a/a.secret.yaml"),
 		"other files": paths("-README.md"),
 		"taken over":  {},
 	} {
@@ -134,7 +137,7 @@ func TestSubject(t *testing.T) {
 }
 
 func TestContent(t *testing.T) {
-	name := types.NamespacedName{Namespace: "shop", Name: "web"}
+	name := serviceOrigin(types.NamespacedName{Namespace: "shop", Name: "web"})
 	wish, fact := render.ServicePaths("acme", "shop", "web")
 	docs := func(data string) []render.Document {
 		return []render.Document{{Path: fact.String(), Data: []byte(data)}, {Path: wish.String(), Data: []byte(data)}}
@@ -210,14 +213,14 @@ func TestContent(t *testing.T) {
 	if edited, deletes := publish(c, 6); !slices.Equal(edited, both) || deletes != 1 {
 		t.Errorf("edited %v with %d deletes, want %v with 1", edited, deletes, both)
 	}
-	c.remove(name)
+	c.remove(name, false)
 	if _, known := c.lookup(name); known {
 		t.Error("a Service that is gone is remembered")
 	}
 }
 
 func TestContentSaysWhenProblemsChange(t *testing.T) {
-	name := types.NamespacedName{Namespace: "shop", Name: "web"}
+	name := serviceOrigin(types.NamespacedName{Namespace: "shop", Name: "web"})
 	c := newContent("acme")
 	for i, step := range []struct {
 		problems []v1alpha1.Problem

@@ -31,6 +31,7 @@ import (
 	"github.com/go-logr/logr/testr"
 
 	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
@@ -111,6 +112,15 @@ func (w *world) sweep() {
 			_ = w.client.Patch(ctx, s, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
 		}
 		if err := w.client.Delete(ctx, s); client.IgnoreNotFound(err) != nil {
+			w.Error(err)
+		}
+	}
+	var secrets corev1.SecretList
+	if err := w.client.List(ctx, &secrets, client.HasLabels{v1alpha1.LabelManagedBy}); err != nil {
+		w.Error(err)
+	}
+	for i := range secrets.Items {
+		if err := w.client.Delete(ctx, &secrets.Items[i]); client.IgnoreNotFound(err) != nil {
 			w.Error(err)
 		}
 	}

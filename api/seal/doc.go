@@ -34,9 +34,9 @@ limitations under the License.
 // [Open] takes any order and white space.
 //
 // It promises that no error quotes a plaintext or an identity, that opening is
-// bounded in size and effort whatever the file, and that [Envelope.Digest]
-// tells equal content and recipients without telling the content: age files
-// differ every time, so the digest says whether an old one is still right.
+// bounded in size and effort whatever the file, and that [Envelope.Digest] says
+// without telling the content whether an age file that was made before is still
+// right: they differ every time, so equal content cannot be seen otherwise.
 //
 // An age file says nothing about who made it: everybody who knows a recipient
 // can seal. Who may commit decides that, not this package.

@@ -63,15 +63,15 @@ func (e Envelope) Check(tenant, namespace, name string) error {
 }
 
 // Digest tells whether an age file that was made before is still right: it is
-// equal for equal envelopes and recipients, in any order, and tells nothing
-// about either to those who do not have the key (32 random bytes).
-func (e Envelope) Digest(key []byte, recipients []string) string {
+// equal for equal envelopes, recipients (in any order) and age files, and tells
+// nothing about any of them to those who do not have the key (32 random bytes).
+func (e Envelope) Digest(key []byte, recipients []string, armored string) string {
 	mac := hmac.New(sha256.New, key)
 	text, _ := json.Marshal(struct {
-		Purpose    string
-		Recipients []string
-		Envelope   Envelope
-	}{"kubelb sealed secret", sortedUnique(recipients), e.canonical()}) // cannot fail: strings and bytes
+		Purpose, Armored string
+		Recipients       []string
+		Envelope         Envelope
+	}{"kubelb sealed secret", armored, sortedUnique(recipients), e.canonical()}) // cannot fail: strings and bytes
 	_, _ = mac.Write(text)
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

@@ -297,24 +297,24 @@ func TestVeryLongHeadersAreNotTried(t *testing.T) {
 	}
 }
 
-func TestDigestIsOfContentAndRecipientsAndNothingElse(t *testing.T) {
+func TestDigestIsOfContentRecipientsAndFile(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
 	_, to1 := identity(t)
 	_, to2 := identity(t)
-	digest := certificate().Digest(key, []string{to1, to2})
+	digest := certificate().Digest(key, []string{to1, to2}, "file")
 	same := certificate()
 	same.Data = maps.Clone(same.Data)
-	if got := same.Digest(key, []string{to2, to1, to2}); got != digest {
+	if got := same.Digest(key, []string{to2, to1, to2}, "file"); got != digest {
 		t.Error("the order of recipients matters")
 	}
 	untyped, opaque := certificate(), certificate()
 	untyped.Type, opaque.Type = "", corev1.SecretTypeOpaque
-	if untyped.Digest(key, nil) != opaque.Digest(key, nil) {
+	if untyped.Digest(key, nil, "") != opaque.Digest(key, nil, "") {
 		t.Error("no type is not the same as Opaque")
 	}
 	nothing, empty := certificate(), certificate()
 	nothing.Data, empty.Data = map[string][]byte{"a": nil}, map[string][]byte{"a": {}}
-	if nothing.Digest(key, nil) != empty.Digest(key, nil) {
+	if nothing.Digest(key, nil, "") != empty.Digest(key, nil, "") {
 		t.Error("an absent value is not the same as an empty one")
 	}
 	seen := map[string]string{digest: "the first"}
@@ -325,8 +325,9 @@ func TestDigestIsOfContentAndRecipientsAndNothingElse(t *testing.T) {
 		}
 		seen[other] = what
 	}
-	differ("another key", certificate().Digest(bytes.Repeat([]byte{8}, 32), []string{to1, to2}))
-	differ("fewer recipients", certificate().Digest(key, []string{to1}))
+	differ("another key", certificate().Digest(bytes.Repeat([]byte{8}, 32), []string{to1, to2}, "file"))
+	differ("another age file", certificate().Digest(key, []string{to1, to2}, "another"))
+	differ("fewer recipients", certificate().Digest(key, []string{to1}, "file"))
 	for what, change := range map[string]func(*seal.Envelope){
 		"another tenant":    func(e *seal.Envelope) { e.Tenant = "globex" },
 		"another namespace": func(e *seal.Envelope) { e.Namespace = "shop2" },
@@ -338,7 +339,7 @@ func TestDigestIsOfContentAndRecipientsAndNothingElse(t *testing.T) {
 	} {
 		e := certificate()
 		change(&e)
-		differ(what, e.Digest(key, []string{to1, to2}))
+		differ(what, e.Digest(key, []string{to1, to2}, "file"))
 	}
 }
 
