@@ -37,6 +37,7 @@ type world struct {
 	review  *review // the branch; nil without one
 	pins    map[string]leaves
 	trace   []string
+	wrong   []string // found where nothing can fail
 
 	reviewed bool // the tenant needs review
 	atomic   bool // the server offers atomic pushes
@@ -177,12 +178,38 @@ func (w *world) pushReview(in Input, result Result, main repo.Tree, lost bool) {
 	if w.review != nil && !w.review.closed && maps.EqualFunc(w.review.proposed, result.Review, func(a, b []byte) bool { return string(a) == string(b) }) {
 		return // unchanged: its commit stays, and with it the intent version
 	}
-	w.review = &review{proposed: result.Review, intent: repo.Tree{}, parent: main}
+	proposal := apply(main, result.Review)
+	w.review = &review{proposed: result.Review, parent: main, intent: Behind(tenant, main, proposal, w.base())}
+	w.reviewOf(in, result, proposal)
+}
+
+// reviewOf tests what a new review says of itself: the intent version that it
+// was made from, and how to take its rejection back.
+func (w *world) reviewOf(in Input, result Result, proposal repo.Tree) {
 	for path := range result.Review {
-		if file, ok := in.Intent[path]; ok {
-			w.review.intent[path] = file
+		if want, got := leavesOf(in.Intent[path]), leavesOf(w.review.intent[path]); !result.Guarded && !want.broken() && !maps.Equal(want, got) {
+			w.wrong = append(w.wrong, fmt.Sprintf("%s: the review was made from %v, it says %v", path, want, got))
 		}
 	}
+	rejected := apply(w.base(), nil)
+	maps.Copy(rejected, w.review.intent)
+	reopened := Behind(tenant, proposal, w.review.parent, rejected)
+	for path := range result.Review {
+		again := Integrate(Input{Tenant: tenant, Intent: in.Intent, Base: swap(rejected, reopened, path), Main: w.review.parent, Decided: 99, Review: true})
+		if data, ok := again.Review[path]; !result.Guarded && !leavesOf(in.Intent[path]).broken() && (!ok || string(data) != string(result.Review[path])) {
+			w.wrong = append(w.wrong, fmt.Sprintf("%s: reopened, the review proposes %q instead of %q", path, data, result.Review[path]))
+		}
+	}
+}
+
+// swap returns a tree that has another one's file at a path.
+func swap(tree, from repo.Tree, path string) repo.Tree {
+	out := maps.Clone(tree)
+	delete(out, path)
+	if file, ok := from[path]; ok {
+		out[path] = file
+	}
+	return out
 }
 
 // check takes a whole step and tests everything that is promised of it.
@@ -193,6 +220,9 @@ func (w *world) check(t *rapid.T) {
 
 func (w *world) judge(t *rapid.T, in Input, result Result) {
 	checkEdits(t, in, result)
+	if len(w.wrong) > 0 {
+		w.fail(t, "%s", strings.Join(w.wrong, "\n"))
+	}
 	w.rejected(in)
 	w.unpin(in)
 	main, base := apply(in.Main, result.Main), apply(in.Base, result.Base)
