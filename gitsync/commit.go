@@ -118,6 +118,7 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 	}
 	edits := map[string][]byte{}
 	for _, d := range decisions {
+		maps.Copy(edits, d.rebase)
 		maps.Copy(edits, d.result.Base)
 		if d.integrated == nil {
 			continue
@@ -199,6 +200,9 @@ func (l *loop) commitBase(decisions []*decision, tree, main git.Hash, generation
 		}
 		if d.confirms {
 			trailers = append(trailers, git.Trailer{Key: repo.TrailerConfirms, Value: d.seen.intent.String()})
+		}
+		if d.outcome != "" {
+			trailers = append(trailers, git.Trailer{Key: repo.TrailerReview, Value: d.decides})
 		}
 	}
 	if !l.base.accepts.IsZero() {

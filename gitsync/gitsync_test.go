@@ -32,6 +32,7 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/forge"
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
@@ -115,6 +116,7 @@ type bench struct {
 	stop   func() // of the running manager
 	hook   string // address of the webhook receiver
 	looks  int
+	forge  func(forge.Options) (forge.Forge, error)
 }
 
 // newBench makes a repository with an initialised main and a GitSource, and
@@ -176,7 +178,7 @@ func (b *bench) start() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b.t, err)
 	b.hook = listener.Addr().String()
-	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener}))
+	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, Forge: b.forge}))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()

@@ -118,7 +118,9 @@ func (h *history) walk(store *git.Store, tip, stop git.Hash, hub git.PublicKey, 
 
 func (h *history) note(store *git.Store, c git.Commit, before git.Hash, hub git.PublicKey) error {
 	_, err := c.Verify(hub)
-	now := change{commit: c.Hash, author: c.Author.Name, hub: err == nil}
+	// A review's own commit that became main's tip is people's decision.
+	proposal := strings.HasPrefix(repo.RefPrefix+c.Trailers.Get(repo.TrailerBranch), repo.ReviewRef(""))
+	now := change{commit: c.Hash, author: c.Author.Name, hub: err == nil && !proposal}
 	return store.Diff(before, c.Tree, repo.TenantsDir, func(d git.Change) error {
 		if _, ok := h.newest[d.Path]; !ok {
 			h.newest[d.Path] = now

@@ -40,6 +40,10 @@ type work struct {
 	objects map[string]touched
 	// links that there is news for.
 	links map[client.ObjectKey]bool
+	// asked: the Git server said that there is news, perhaps of pull requests.
+	asked bool
+	// answers of the forge, by tenant.
+	answers map[string]answer
 }
 
 // touched is an object that changed.
@@ -53,7 +57,7 @@ func newInbox() *inbox {
 }
 
 func newWork() work {
-	return work{objects: map[string]touched{}, links: map[client.ObjectKey]bool{}}
+	return work{objects: map[string]touched{}, links: map[client.ObjectKey]bool{}, answers: map[string]answer{}}
 }
 
 // follow has the loop told of a GitSource that one of its links follows, unfollow
@@ -81,6 +85,22 @@ func (b *inbox) heard(key client.ObjectKey) {
 	if concerns {
 		b.signal()
 	}
+}
+
+// called says that the Git server has news.
+func (b *inbox) called() {
+	b.mu.Lock()
+	b.work.asked = true
+	b.mu.Unlock()
+	b.wakeUp()
+}
+
+// answered hands in what a forge said of a tenant's pull request.
+func (b *inbox) answered(tenant string, a answer) {
+	b.mu.Lock()
+	b.work.answers[tenant] = a
+	b.mu.Unlock()
+	b.signal()
 }
 
 // wakeUp says that there may be news.

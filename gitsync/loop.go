@@ -72,6 +72,12 @@ type loop struct {
 	integrated map[string]git.Entry // files on base/main that say what was integrated
 	kept       int                  // objects in the store after it was cleaned last
 
+	// Pull requests.
+	desk         *desk
+	forgeMade    string // what the desk's forge was made from
+	forgeAt      time.Time
+	forgeFailure *v1alpha1.Problem
+
 	tenants map[string]*tenant
 	// todo are the tenants that a turn has to look at: those of which anything
 	// changed or is not done. All others cost nothing.
@@ -96,12 +102,16 @@ type loop struct {
 }
 
 func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
-	return &loop{
+	l := &loop{
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
 		signer: s.signer, options: s.options, inbox: in,
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
 		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{},
 	}
+	l.desk = newDesk(
+		func(tenant string, a answer) { in.answered(tenant, a) },
+		func(err error, tenant string) { l.log.Error(err, "the forge fails", "tenant", tenant) })
+	return l
 }
 
 // retry is a time for another attempt, further away after each failure.
@@ -125,6 +135,7 @@ func (l *loop) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.helpers.Wait()
 	defer cancel()
+	defer l.openDesk(ctx)()
 	l.inbox.wakeUp()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -191,7 +202,7 @@ func (l *loop) turn(ctx context.Context, w work) {
 	now := l.now()
 	l.collect(w)
 	l.markDirty(w.objects)
-	look := w.news || !now.Before(l.syncAt) || !l.deferred.IsZero() && !now.Before(l.deferred)
+	look := l.hear(w) || w.news || !now.Before(l.syncAt) || !l.deferred.IsZero() && !now.Before(l.deferred)
 	if look {
 		exists, err := l.load(ctx)
 		if !exists || ctx.Err() != nil {
@@ -296,6 +307,7 @@ func (l *loop) clean() {
 		if t.link == nil {
 			tips = append(tips, t.status.tip)
 		}
+		tips = append(tips, t.review.tips()...)
 	}
 	l.store.Retain(tips...)
 	l.kept = l.store.Stats().Objects

@@ -42,6 +42,18 @@ var (
 	}, []string{"gitsource", "action", "result"})
 )
 
+var (
+	reviewsOpen = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubelb_manager_reviews_open",
+		Help: "Tenants with a proposal that waits for people.",
+	}, []string{"gitsource"})
+	forgeCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubelb_manager_forge_lookups_total",
+		Help: "Looks at a tenant's pull request, with what had to be changed of it, by result.",
+	}, []string{"result"})
+)
+
 func init() {
+	metrics.Registry.MustRegister(reviewsOpen, forgeCalls)
 	metrics.Registry.MustRegister(passes, passSeconds, pushes, applies)
 }

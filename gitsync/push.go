@@ -46,6 +46,9 @@ func (l *loop) push(ctx context.Context, decisions []*decision) error {
 	if err := l.moved(c); err != nil {
 		return err
 	}
+	if err := l.propose(ctx, decisions); err != nil {
+		return err
+	}
 	for _, d := range decisions {
 		d.seen.base, d.seen.main = l.baseDir[d.tenant.name], l.mainDir[d.tenant.name]
 		d.seen.integrated = l.integrated[path.Base(repo.IntegratedPath(d.tenant.name))].Hash
@@ -144,6 +147,11 @@ func (l *loop) dropAnnotations(ctx context.Context, decisions []*decision) error
 	for _, d := range decisions {
 		if d.confirms && d.integrated != nil {
 			if err := l.dropAnnotation(ctx, d.tenant.object, v1alpha1.AnnotationConfirm); err != nil {
+				return err
+			}
+		}
+		if d.seen.reject != "" && d.seen.reject == d.record.Review {
+			if err := l.dropAnnotation(ctx, d.tenant.object, v1alpha1.AnnotationReject); err != nil {
 				return err
 			}
 		}

@@ -62,6 +62,7 @@ func (l *loop) look(ctx context.Context) error {
 	}
 	follow := []string{mainRef, baseRef}
 	for name, t := range l.tenants {
+		follow = append(follow, repo.ReviewRef(name))
 		if t.link == nil {
 			follow = append(follow, repo.IntentRef(name), repo.StatusRef(name))
 		}

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/forge"
 	"github.com/kubelb/gitops/gitsync/webhook"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,6 +47,8 @@ type Options struct {
 	Listener net.Listener
 	// Clock tells the time; time.Now if nil.
 	Clock func() time.Time
+	// Forge makes the client of a forge; forge.New if nil.
+	Forge func(forge.Options) (forge.Forge, error)
 }
 
 // SetupWithManager adds the loops, the watches that wake them and the webhook
@@ -53,6 +56,9 @@ type Options struct {
 func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Forge == nil {
+		o.Forge = func(forge.Options) (forge.Forge, error) { return nil, errors.New("this hub has no client for forges") }
 	}
 	s := &supervisor{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), log: mgr.GetLogger().WithName("gitsync"),

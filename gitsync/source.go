@@ -54,7 +54,10 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 	if err := l.loadTenants(ctx); err != nil {
 		return true, err
 	}
-	return true, l.connect(ctx)
+	if err := l.connect(ctx); err != nil {
+		return true, err
+	}
+	return true, l.connectForge(ctx)
 }
 
 // connect makes a new Remote when the URL or the credentials changed.

@@ -96,6 +96,7 @@ func (l *loop) stateOf(ctx context.Context, t *tenant, conditions []metav1.Condi
 		HeldCount: int32(len(t.outcome.Held)), Held: first(t.outcome.Held),
 		PendingCount: int32(len(t.outcome.Pending)), Pending: first(t.outcome.Pending),
 		SourceGone:   slices.Clone(t.outcome.SourceGone),
+		Review:       t.reviewStatus(),
 		LoadBalancer: v1alpha1.LoadBalancerState{Disable: t.object.Spec.LoadBalancer.Disable || l.disabled(ctx)},
 	}
 	if t.decided.Commit != "" {
@@ -154,7 +155,7 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) {
 	problems := t.problems()
 	now := &v1alpha1.TenantGitStatus{
 		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
-		ProblemCount: int32(len(problems)), Problems: first(problems),
+		ProblemCount: int32(len(problems)), Problems: first(problems), Review: t.reviewStatus(),
 	}
 	if before != nil && equality.Semantic.DeepEqual(before, now) {
 		return
@@ -315,9 +316,10 @@ func (l *loop) writeSource(ctx context.Context) {
 	if n := l.unapplied(); f == nil && n > 0 {
 		f = &failure{reason: v1alpha1.ReasonApplyFailed, message: "some objects could not be applied yet; their tenants' problems say which"}
 	}
+	problems := append(l.forgeProblems(), l.strays...)
 	status := v1alpha1.GitSourceStatus{
 		RepositoryID: l.id, LastHandledReconcileAt: l.source.Annotations[v1alpha1.AnnotationReconcile],
-		ProblemCount: int32(len(l.strays)), Problems: first(l.strays), Revision: l.source.Status.Revision,
+		ProblemCount: int32(len(problems)), Problems: first(problems), Revision: l.source.Status.Revision,
 	}
 	if n := l.refusals(); f == nil && n > 0 {
 		f = &failure{reason: v1alpha1.ReasonPushFailed, message: fmt.Sprintf("the Git server refuses the status branches of %d tenants; their problems say why", n)}

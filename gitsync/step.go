@@ -83,6 +83,18 @@ type decision struct {
 	tip        git.Commit
 	integrated *repo.Integrated
 	confirms   bool
+
+	// review is the tenant's review branch, and outcome what became of it: the
+	// commit decides was decided. frozen: the branch stays as it is for now.
+	review  branch
+	outcome repo.ReviewOutcome
+	decides string
+	frozen  bool
+	problem *v1alpha1.Problem
+	// record is what base/main will say of the tenant; rebase is what base becomes
+	// before the step's own edits, because a review was opened again.
+	record repo.Integrated
+	rebase map[string][]byte
 }
 
 // decideAll takes the step of every tenant of which anything changed.
@@ -110,6 +122,7 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 // see gathers what a tenant's outcome depends on.
 func (l *loop) see(t *tenant) seen {
 	return seen{
+		review: l.refs[repo.ReviewRef(t.name)], reject: t.object.Annotations[v1alpha1.AnnotationReject], pull: t.review.pull,
 		intent: l.intentOf(t), base: l.baseDir[t.name], main: l.mainDir[t.name],
 		integrated: l.integrated[path.Base(repo.IntegratedPath(t.name))].Hash,
 		confirm:    t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
@@ -147,16 +160,19 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 		return nil, err
 	}
 	in.Deletes = news.deletes
-	in.Review = t.object.Spec.Git.Review == v1alpha1.ReviewRequired
 	in.Confirmed = d.refuse == nil && now.confirmed()
+	if err := l.reviewed(ctx, d, last, &in); err != nil {
+		return nil, err
+	}
 	d.result = integrate.Integrate(in)
 	d.confirms = in.Confirmed
-	d.result.Problems = append(d.result.Problems, unsupported(t.object)...)
-	if d.refuse == nil && !now.intent.IsZero() && !d.result.Guarded && last.Commit != d.tip.Hash.String() {
-		d.integrated = &repo.Integrated{
-			Commit: d.tip.Hash.String(), Generation: trailerNumber(d.tip, repo.TrailerGeneration),
-			Epoch: trailerNumber(d.tip, repo.TrailerEpoch), Cluster: d.tip.Trailers.Get(repo.TrailerCluster),
-		}
+	d.withdraw()
+	if d.refuse == nil && !now.intent.IsZero() && !d.result.Guarded {
+		d.record.Commit, d.record.Generation = d.tip.Hash.String(), trailerNumber(d.tip, repo.TrailerGeneration)
+		d.record.Epoch, d.record.Cluster = trailerNumber(d.tip, repo.TrailerEpoch), d.tip.Trailers.Get(repo.TrailerCluster)
+	}
+	if d.record != last {
+		d.integrated = &d.record
 	}
 	return d, nil
 }
@@ -187,21 +203,6 @@ func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (s
 
 // confirmed reports whether the tip of the intent branch was confirmed.
 func (s seen) confirmed() bool { return !s.intent.IsZero() && s.confirm == s.intent.String() }
-
-// unsupported says what of a Tenant's spec this hub cannot do yet, so that
-// nobody waits for it.
-func unsupported(t *v1alpha1.Tenant) (problems []v1alpha1.Problem) {
-	say := func(field, message, remedy string) {
-		problems = append(problems, v1alpha1.Problem{
-			Path: repo.TenantDir(t.Name), Object: v1alpha1.KindTenant + " " + t.Name, Field: field,
-			Reason: reasonUnsupported, Message: message, Remedy: remedy,
-		})
-	}
-	if t.Spec.Git.Review == v1alpha1.ReviewRequired {
-		say("spec.git.review", "changes wait for a review, and this hub does not make pull requests yet", "set it to Off")
-	}
-	return problems
-}
 
 func unreadable(tenant string, err error) *v1alpha1.Problem {
 	return &v1alpha1.Problem{
@@ -298,6 +299,7 @@ func (d *decision) settle() {
 	before := t.outcome
 	t.untold = true
 	t.outcome, t.refused, t.seen = d.result, d.refuse, d.seen
+	t.review.problem = d.problem
 	t.outcome.Main, t.outcome.Base, t.outcome.Review = nil, nil, nil
 	for _, result := range []integrate.Result{before, t.outcome} {
 		for _, h := range result.Held {

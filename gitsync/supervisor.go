@@ -132,7 +132,7 @@ func (s *supervisor) trigger(namespace, name string) {
 	defer s.mu.Unlock()
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	if r := s.loops[key]; r != nil {
-		r.inbox.wakeUp()
+		r.inbox.called()
 	}
 	s.heard(key)
 }

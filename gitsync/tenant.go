@@ -47,6 +47,7 @@ type tenant struct {
 	refused *v1alpha1.Problem
 	decided v1alpha1.ObservedIntent // zero: none yet
 
+	review  reviewing
 	applied applied
 	status  statusBranch
 
@@ -67,6 +68,11 @@ type seen struct {
 	confirm            string
 	generation         int64
 	known              bool
+
+	review   git.Hash
+	reject   string
+	pull     pull
+	unpushed bool // its review branch could not be pushed
 }
 
 // applied is what the hub has of the tenant's folder.
@@ -121,6 +127,11 @@ func (t *tenant) problems() []v1alpha1.Problem {
 	}
 	if t.status.refused != "" {
 		all = append(all, *t.refusal())
+	}
+	for _, p := range []*v1alpha1.Problem{t.review.problem, t.review.unforged} {
+		if p != nil {
+			all = append(all, *p)
+		}
 	}
 	for _, problems := range t.applied.problems {
 		all = append(all, problems...)

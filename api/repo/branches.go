@@ -111,6 +111,12 @@ type Integrated struct {
 	Generation int64  `json:"generation"`
 	Epoch      int64  `json:"epoch,omitempty"`
 	Cluster    string `json:"cluster,omitempty"`
+	// Review is the newest commit of the review branch that was decided as a
+	// whole, with its generation and how. Reviews of lower generations are
+	// decided too.
+	Review           string        `json:"review,omitempty"`
+	ReviewGeneration int64         `json:"reviewGeneration,omitempty"`
+	ReviewOutcome    ReviewOutcome `json:"reviewOutcome,omitempty"`
 }
 
 // What base/main holds of changes on main that nobody entitled has signed
@@ -142,6 +148,23 @@ func DecodeRefused(data []byte) (Refused, error) {
 
 // EncodeRefused writes it.
 func EncodeRefused(r Refused) ([]byte, error) { return yaml.Marshal(r) }
+
+// ReviewOutcome is how a review was decided.
+type ReviewOutcome string
+
+// The outcomes of a review.
+const (
+	// ReviewMerged: main has it, perhaps with what people changed of it.
+	ReviewMerged ReviewOutcome = "Merged"
+	// ReviewClosed: its pull request was closed. It can be opened again.
+	ReviewClosed ReviewOutcome = "Closed"
+	// ReviewRejected: an annotation on the Tenant rejected it.
+	ReviewRejected ReviewOutcome = "Rejected"
+	// ReviewWithdrawn: nothing was left to propose.
+	ReviewWithdrawn ReviewOutcome = "Withdrawn"
+	// ReviewReopened: it was closed and is open again, so nothing is decided.
+	ReviewReopened ReviewOutcome = "Reopened"
+)
 
 // DecodeIntegrated reads the content of IntegratedPath.
 func DecodeIntegrated(data []byte) (Integrated, error) {
