@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 TOOLS := $(CURDIR)/.tools/bin
-# Ready-made binaries are honoured: KUBEBUILDER_ASSETS (kube-apiserver, etcd, ...), ENVOY.
+# Ready-made binaries are honoured: KUBEBUILDER_ASSETS (kube-apiserver, etcd, ...), ENVOY, GITEA.
 export ENVOY ?= $(TOOLS)/envoy
 GO ?= go
 PKGS := ./...
@@ -20,7 +20,7 @@ help: ## Print this help
 	@echo
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "First time here: make demo. Ready-made programs: KUBEBUILDER_ASSETS=<dir>, ENVOY=<file>."
+	@echo "First time here: make demo. Ready-made programs: KUBEBUILDER_ASSETS=<dir>, ENVOY=<file>, GITEA=<file>."
 
 .PHONY: tools
 tools: ## Install every tool into .tools (pinned and checked; instant when there)
@@ -30,13 +30,17 @@ tools: ## Install every tool into .tools (pinned and checked; instant when there
 tools-run:
 	@test/tools/install.sh kube-apiserver etcd kube-controller-manager kubectl envoy
 
+.PHONY: tools-forge
+tools-forge:
+	@test/tools/install.sh gitea
+
 .PHONY: demo
 demo: tools-run ## Show the main job, step by step, and leave it running (ONCE=1: assert and end)
 	@$(call programs,./cmd/hub ./cmd/ccm ./test/demo)
 	@exec $(TOOLS)/demo $(if $(ONCE),--once)
 
 .PHONY: test
-test: tools-run ## Run all tests (unit, envtest, end to end)
+test: tools-run tools-forge ## Run all tests (unit, envtest, end to end)
 	@test/run.sh
 
 .PHONY: bench

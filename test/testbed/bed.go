@@ -35,6 +35,7 @@ type Options struct {
 	Nodes      int      // of each tenant; 2 when 0
 	CRDs       []string // files or folders to install in the hub
 	Repository string   // name of the first Git repository; "fleet" when empty
+	Forge      bool     // the first Git repository is on a Gitea, not on the bed's own Git server
 
 	// Progress, when set, is told of every part that is up and how long it
 	// took. It is called from several goroutines, one at a time.
@@ -48,6 +49,7 @@ type Bed struct {
 	Hub        *Plane
 	Git        *GitServer
 	Repository *Repository // Options.Repository
+	Forge      *Gitea      // with Options.Forge; nil else
 
 	home    *home
 	options Options
@@ -97,6 +99,9 @@ func (b *Bed) start(ctx context.Context) error {
 			return err
 		}
 		b.Git = git
+		if b.options.Forge {
+			return b.startForge(ctx)
+		}
 		if b.Repository, err = git.Create(ctx, b.options.Repository); err == nil {
 			b.progress("Git server up", begin)
 		}
@@ -127,6 +132,20 @@ func (b *Bed) start(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// startForge starts the forge with the first Git repository.
+func (b *Bed) startForge(ctx context.Context) error {
+	begin := time.Now()
+	forge, err := startGitea(ctx, b.home)
+	if err != nil {
+		return err
+	}
+	b.Forge = forge
+	if b.Repository, err = forge.Create(ctx, b.options.Repository); err == nil {
+		b.progress("Gitea up", begin)
+	}
+	return err
 }
 
 // AddTenant starts one more tenant cluster.
@@ -202,6 +221,9 @@ func (b *Bed) Close() error {
 	}
 	if b.Git != nil {
 		b.Git.close()
+	}
+	if b.Forge != nil {
+		b.Forge.close()
 	}
 	for _, tenant := range tenants {
 		if tenant != nil {

@@ -34,12 +34,14 @@ import (
 	"time"
 )
 
-// Repository is a bare repository of the Git server.
+// Repository is a bare repository of the Git server, or of a [Gitea].
 type Repository struct {
 	Name string
 	Dir  string // on disk
 
-	server  *GitServer
+	home    *home
+	server  *GitServer // nil on Gitea, which has rules and webhooks of its own
+	gitea   *Gitea     // nil elsewhere
 	mu      sync.Mutex
 	writers map[string][]string // user → patterns of refs
 	hooks   []Webhook
@@ -63,13 +65,24 @@ type PushEvent struct {
 }
 
 // URL is the repository's address without credentials.
-func (r *Repository) URL() string { return "http://" + r.server.address + "/" + r.Name + ".git" }
+func (r *Repository) URL() string {
+	if r.gitea != nil {
+		return r.gitea.URL + "/" + r.FullName() + ".git"
+	}
+	return "http://" + r.server.address + "/" + r.Name + ".git"
+}
 
 // URLFor is the repository's address with a user's credentials in it.
 func (r *Repository) URLFor(user string) string {
+	address, _ := url.Parse(r.URL())
+	if r.gitea != nil {
+		u := r.gitea.User(user)
+		address.User = url.UserPassword(u.Name, u.Token)
+		return address.String()
+	}
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
-	address := url.URL{Scheme: "http", User: url.UserPassword(user, r.server.users[user]), Host: r.server.address, Path: "/" + r.Name + ".git"}
+	address.User = url.UserPassword(user, r.server.users[user])
 	return address.String()
 }
 
@@ -196,18 +209,18 @@ func (r *Repository) call(hook Webhook, event PushEvent) {
 
 // Git runs a git command in the bare repository and returns what it prints.
 func (r *Repository) Git(ctx context.Context, args ...string) (string, error) {
-	return r.server.git(ctx, r.Dir, args...)
+	return r.home.git(ctx, r.Dir, args...)
 }
 
 // Clone is a person's working copy of a repository.
 type Clone struct {
-	Dir    string
-	server *GitServer
+	Dir  string
+	home *home
 }
 
 // Clone makes a working copy in a new folder of the bed, as a user.
 func (r *Repository) Clone(ctx context.Context, user string) (*Clone, error) {
-	folder := filepath.Join(r.server.home.dir, "clones")
+	folder := filepath.Join(r.home.dir, "clones")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
@@ -215,7 +228,7 @@ func (r *Repository) Clone(ctx context.Context, user string) (*Clone, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Clone{Dir: dir, server: r.server}
+	c := &Clone{Dir: dir, home: r.home}
 	for _, args := range [][]string{
 		{"clone", "--quiet", r.URLFor(user), "."},
 		{"config", "user.name", user},
@@ -231,7 +244,7 @@ func (r *Repository) Clone(ctx context.Context, user string) (*Clone, error) {
 
 // Git runs a git command in the working copy and returns what it prints.
 func (c *Clone) Git(ctx context.Context, args ...string) (string, error) {
-	return c.server.git(ctx, c.Dir, args...)
+	return c.home.git(ctx, c.Dir, args...)
 }
 
 // Write writes a file of the working copy, with its folders.

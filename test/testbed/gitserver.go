@@ -36,7 +36,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -141,8 +140,8 @@ func (g *GitServer) AddUser(name, password string) string {
 
 // Create makes a repository without branches; its HEAD is main.
 func (g *GitServer) Create(ctx context.Context, name string) (*Repository, error) {
-	r := &Repository{Name: name, Dir: filepath.Join(g.root, name+".git"), server: g, writers: map[string][]string{Admin: {"*"}}}
-	if _, err := g.git(ctx, g.root, "init", "--quiet", "--bare", "--initial-branch=main", r.Dir); err != nil {
+	r := &Repository{Name: name, Dir: filepath.Join(g.root, name+".git"), home: g.home, server: g, writers: map[string][]string{Admin: {"*"}}}
+	if _, err := g.home.git(ctx, g.root, "init", "--quiet", "--bare", "--initial-branch=main", r.Dir); err != nil {
 		return nil, err
 	}
 	// Objects are checked, anything may be fetched, and nothing happens unasked.
@@ -262,7 +261,7 @@ func (g *GitServer) run(w http.ResponseWriter, r *http.Request, user string, bod
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	handler := cgi.Handler{
 		Path: g.backend, Root: "/", Dir: g.root, Stderr: g.log, Logger: log.New(g.log, "", 0),
-		Env: append(g.environment(), "GIT_PROJECT_ROOT="+g.root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER="+user,
+		Env: append(g.home.gitEnvironment("git"), "GIT_PROJECT_ROOT="+g.root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER="+user,
 			"GIT_PROTOCOL="+r.Header.Get("Git-Protocol")),
 	}
 	handler.ServeHTTP(w, r)
@@ -290,35 +289,6 @@ func (g *GitServer) push(w http.ResponseWriter, r *http.Request, repository *Rep
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
 	return "push"
-}
-
-// environment is that of every git: independent of the user's configuration,
-// since its home is the bed's folder. (Not by a global configuration at
-// /dev/null: whoever may would replace the device with a file, as `git config
-// --global` does.)
-func (g *GitServer) environment() []string {
-	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + g.home.dir, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1",
-		"GIT_TERMINAL_PROMPT=0", membership + "=" + g.home.dir + "/git",
-	}
-}
-
-// git runs a git command in a folder and returns what it prints, trimmed.
-func (g *GitServer) git(ctx context.Context, dir string, args ...string) (string, error) {
-	command := exec.CommandContext(ctx, "git", args...)
-	command.Dir, command.Env = dir, g.environment()
-	// With the helpers that git starts, which would go on and hold its output.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	out, err := command.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return "", fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(exit.Stderr))
-		}
-		return "", fmt.Errorf("git %s: %w", strings.Join(args, " "), err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // statusWriter remembers the status of an answer.

