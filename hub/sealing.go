@@ -268,14 +268,15 @@ func (k *keeper) stored(ctx context.Context, err error) (reconcile.Result, error
 // publish writes the recipients into every TenantState that has others.
 func (k *keeper) publish(ctx context.Context, recipients []string) error {
 	var states v1alpha1.TenantStateList
-	if err := k.client.List(ctx, &states); err != nil {
+	if err := k.client.List(ctx, &states, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list TenantStates: %w", err)
 	}
 	for i := range states.Items {
-		state := &states.Items[i]
-		if state.Name != v1alpha1.DefaultName || slices.Equal(state.Status.Recipients, recipients) {
+		cached := &states.Items[i]
+		if cached.Name != v1alpha1.DefaultName || slices.Equal(cached.Status.Recipients, recipients) {
 			continue
 		}
+		state := &v1alpha1.TenantState{ObjectMeta: metav1.ObjectMeta{Namespace: cached.Namespace, Name: cached.Name, UID: cached.UID}}
 		err := k.applyAs(ctx, sealingManager, state, "status", map[string]any{"recipients": recipients})
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("publish the recipients: %w", err)

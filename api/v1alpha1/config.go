@@ -223,7 +223,7 @@ type ConfigSpec struct {
 type Sealing struct {
 	// rotateAfter is the age at which a new key is made; tenants seal to it from
 	// then on, and older keys still open what was sealed before. 0 turns it off.
-	// Default: 2160h (90 days).
+	// Default: 2160h (90 days), at least 1h.
 	// +optional
 	RotateAfter *metav1.Duration `json:"rotateAfter,omitempty"`
 }

@@ -25,6 +25,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -142,7 +143,13 @@ func (v *validator) config(spec *ConfigSpec) {
 		v.invalid("spec.addressGracePeriod", "it is negative", "use 0s to release addresses at once")
 	}
 	v.duration("spec.sealing.rotateAfter", spec.Sealing.RotateAfter, "use 0s to turn rotation off")
+	if d := spec.Sealing.RotateAfter; d != nil && d.Duration > 0 && d.Duration < minRotateAfter {
+		v.invalid("spec.sealing.rotateAfter", fmt.Sprintf("%s is short: every rotation seals all secrets of all tenants anew", d.Duration), "use 1h or more, or 0s to turn rotation off")
+	}
 }
+
+// minRotateAfter is the least age of sealing keys.
+const minRotateAfter = time.Hour
 
 // pair checks that addresses and proxies of these kinds go together.
 func (v *validator) pair(spec *ConfigSpec) {

@@ -353,6 +353,8 @@ func addConfigCases(add adder) {
 	config("another provider", func(s *spec) { s.AddressProvider = "DHCP" }, "spec.addressProvider")
 	config("another infrastructure", func(s *spec) { s.Infrastructure = "Cloud" }, "spec.infrastructure")
 	config("!the topology dedicated", func(s *spec) { s.EnvoyProxy.Topology = "dedicated" }, "spec.envoyProxy.topology")
+	config("!a short age of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{Duration: time.Minute} }, "spec.sealing.rotateAfter")
+	config("no rotation of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{} })
 	config("!a negative age of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{Duration: -time.Hour} }, "spec.sealing.rotateAfter")
 	config("!a negative grace period", func(s *spec) { s.AddressGracePeriod = &metav1.Duration{Duration: -time.Hour} }, "spec.addressGracePeriod")
 	config("!negative replicas", func(s *spec) { s.EnvoyProxy.Replicas = -1 }, "spec.envoyProxy.replicas")

@@ -73,11 +73,26 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	if err := searchAll(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if err := system.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return code
+}
+
+// searchAll looks for the content of Secrets in all that the tests left behind.
+func searchAll() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	found, err := search(ctx, plaintexts.list)
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("plaintext of Secrets is in %v", found)
+	}
+	return err
 }
 
 // scene is one test's view of the system.
