@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,8 +41,8 @@ const (
 
 // The hub as the committer of its commits.
 const (
-	committerName  = "kubelb-hub"
-	committerEmail = "hub@kubelb.local"
+	committerName  = repo.HubName
+	committerEmail = repo.HubEmail
 )
 
 // loadSigner returns the hub's key, and makes it if there is none yet.

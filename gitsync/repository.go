@@ -127,20 +127,13 @@ func (l *loop) readConfig(tree git.Hash) (repo.Config, error) {
 		}
 	}
 	file, ok, err := l.store.File(tree, repo.ConfigPath)
-	switch {
-	case err != nil:
+	if err != nil {
 		return repo.Config{}, err
-	case !ok || file.Mode != repo.Regular || file.Data == nil:
-		return repo.Config{}, invalid("is missing")
 	}
-	config, err := repo.DecodeConfig(file.Data)
+	config, err := repo.ReadConfig(file, ok)
 	switch {
 	case err != nil:
-		return config, invalid("cannot be read (" + err.Error() + ")")
-	case config.RepositoryID == "":
-		return config, invalid("has no repositoryID")
-	case config.Layout > repo.LayoutVersion:
-		return config, invalid(fmt.Sprintf("has layout %d, which this hub does not know", config.Layout))
+		return config, invalid(err.Error())
 	case config.RepositoryID != cmp.Or(l.id, l.source.Status.RepositoryID, config.RepositoryID):
 		return config, &failure{
 			reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, stop: true,

@@ -17,6 +17,8 @@ limitations under the License.
 package repo
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -67,6 +69,13 @@ const (
 	TrailerAccepts    = "Kubelb-Accepts"    // the main commit that was accepted after a rewrite
 )
 
+// How the hub signs as committer: people's tools tell its commits from others by
+// it. It proves nothing; a signature does.
+const (
+	HubName  = "kubelb-hub"
+	HubEmail = "hub@kubelb.local"
+)
+
 // ConfigPath is the file that identifies a repository.
 const ConfigPath = "kubelb.yaml"
 
@@ -86,6 +95,24 @@ func DecodeConfig(data []byte) (Config, error) {
 	var c Config
 	err := yaml.UnmarshalStrict(data, &c)
 	return c, err
+}
+
+// ReadConfig reads and checks the file at ConfigPath; ok tells whether there is
+// one. The error says what is wrong with it, as the end of a sentence about it.
+func ReadConfig(file File, ok bool) (Config, error) {
+	if !ok || file.Mode != Regular || file.Data == nil {
+		return Config{}, errors.New("is missing")
+	}
+	c, err := DecodeConfig(file.Data)
+	switch {
+	case err != nil:
+		return c, fmt.Errorf("cannot be read (%w)", err)
+	case c.RepositoryID == "":
+		return c, errors.New("has no repositoryID")
+	case c.Layout > LayoutVersion:
+		return c, fmt.Errorf("has layout %d, of which at most %d is known", c.Layout, LayoutVersion)
+	}
+	return c, nil
 }
 
 // EncodeConfig writes the content of ConfigPath.
