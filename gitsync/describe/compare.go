@@ -116,7 +116,7 @@ func Compare(before, after repo.Tree) Summary { return CompareAt(before, after, 
 // CompareAt is Compare for a caller who knows which addresses are assigned to
 // load balancers, by the paths of their documents.
 func CompareAt(before, after repo.Tree, assigned map[string][]string) Summary {
-	c := comparison{before: newSide(before), after: newSide(after), assigned: assigned, tenants: map[string][]Object{}}
+	c := comparison{before: newSide(before, repo.DecodeBase), after: newSide(after, repo.Decode), assigned: assigned, tenants: map[string][]Object{}}
 	paths := maps.Clone(before)
 	if paths == nil {
 		paths = repo.Tree{}
@@ -223,11 +223,16 @@ func (c *comparison) object(name, tenant string, had, has bool) (Object, bool) {
 
 // side is one of the two trees, with what was read of it.
 type side struct {
-	tree  repo.Tree
+	tree repo.Tree
+	// read is [repo.Decode], or [repo.DecodeBase] where what was valid is not
+	// asked.
+	read  func(string, repo.File) (repo.Object, []v1alpha1.Problem)
 	known map[string]*facts
 }
 
-func newSide(tree repo.Tree) *side { return &side{tree: tree, known: map[string]*facts{}} }
+func newSide(tree repo.Tree, read func(string, repo.File) (repo.Object, []v1alpha1.Problem)) *side {
+	return &side{tree: tree, read: read, known: map[string]*facts{}}
+}
 
 // decode returns nothing where there is no file.
 func (s *side) decode(name string) (repo.Object, []v1alpha1.Problem) {
@@ -235,7 +240,7 @@ func (s *side) decode(name string) (repo.Object, []v1alpha1.Problem) {
 	if !ok {
 		return nil, nil
 	}
-	return repo.Decode(name, file)
+	return s.read(name, file)
 }
 
 // facts returns those of a tenant.

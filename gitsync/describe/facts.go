@@ -204,7 +204,7 @@ func (f *facts) unfit(path string, object repo.Object) (out []v1alpha1.Problem) 
 // fit the facts of its tenants: ports that a backend has not, references that lead
 // nowhere. These are never a reason to refuse a document.
 func Unfit(tree repo.Tree) (out []v1alpha1.Problem) {
-	s := newSide(tree)
+	s := newSide(tree, repo.Decode)
 	for _, path := range tree.Paths() {
 		p, err := repo.ParsePath(path)
 		if err != nil || p.Kind != v1alpha1.KindLoadBalancer {

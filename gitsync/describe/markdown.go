@@ -160,7 +160,7 @@ func (b *page) items(title string, items []string) {
 // everything else is a character reference, which Markdown never takes for
 // markup.
 func code(text string) string {
-	text = visible(text)
+	text = Visible(text)
 	if text == "" {
 		return absent
 	}

@@ -70,6 +70,12 @@ func (s Summary) Title() string {
 	return fit(list(fmt.Sprintf("%d changes in %d tenants", n, len(names)), names))
 }
 
+// Wishes returns the summary without facts and files outside the folders of
+// tenants.
+func (s Summary) Wishes() Summary {
+	return Summary{Tenants: s.wishes(), Problems: s.Problems, Warnings: s.Warnings}
+}
+
 // wishes returns the tenants that a wish changes for, without their facts.
 func (s Summary) wishes() (out []Tenant) {
 	for _, t := range s.Tenants {
@@ -113,7 +119,7 @@ func (s Summary) Text() string {
 	}
 	shown := 0
 	for _, t := range s.Tenants {
-		fmt.Fprintf(&b, "%s: %s\n", visible(t.Name), counts(t.Objects))
+		fmt.Fprintf(&b, "%s: %s\n", Visible(t.Name), counts(t.Objects))
 		full := t.Objects[:min(len(t.Objects), maxText-shown)]
 		shown += len(full)
 		for _, o := range full {
@@ -127,7 +133,7 @@ func (s Summary) Text() string {
 		b.WriteString("other files:\n")
 	}
 	for _, f := range s.Files[:min(len(s.Files), maxListed)] {
-		fmt.Fprintf(&b, "  %s %s\n", visible(f.Path), f.Action)
+		fmt.Fprintf(&b, "  %s %s\n", Visible(f.Path), f.Action)
 	}
 	more(&b, "  ", len(s.Files))
 	problemText(&b, "problems: these are not applied, their last good version stays", s.Problems)
@@ -136,21 +142,21 @@ func (s Summary) Text() string {
 }
 
 func (o Object) text(b *strings.Builder) {
-	fmt.Fprintf(b, "  %s %s", visible(o.Source), o.Action)
+	fmt.Fprintf(b, "  %s %s", Visible(o.Source), o.Action)
 	if len(o.Addresses) > 0 {
-		fmt.Fprintf(b, " (%s)", visible(strings.Join(o.Addresses, ", ")))
+		fmt.Fprintf(b, " (%s)", Visible(strings.Join(o.Addresses, ", ")))
 	}
 	b.WriteString("\n")
 	rows := o.Rows[:min(len(o.Rows), maxRows)]
 	width := 0
 	for _, r := range rows {
-		width = max(width, utf8.RuneCountInString(visible(r.label())))
+		width = max(width, utf8.RuneCountInString(Visible(r.label())))
 	}
 	for _, r := range rows {
 		before, after := r.sides()
-		label := visible(r.label())
+		label := Visible(r.label())
 		pad := strings.Repeat(" ", width-utf8.RuneCountInString(label))
-		fmt.Fprintf(b, "    %s%s  %s%s%s\n", label, pad, visible(before.join()), arrow, visible(after.join()))
+		fmt.Fprintf(b, "    %s%s  %s%s%s\n", label, pad, Visible(before.join()), arrow, Visible(after.join()))
 	}
 	if rest := len(o.Rows) - len(rows); rest > 0 {
 		fmt.Fprintf(b, "    and %d more\n", rest)
@@ -162,13 +168,13 @@ func problemText(b *strings.Builder, title string, problems []v1alpha1.Problem) 
 		fmt.Fprintf(b, "%s\n", title)
 	}
 	for _, p := range problems[:min(len(problems), maxListed)] {
-		fmt.Fprintf(b, "  %s", visible(p.Path))
+		fmt.Fprintf(b, "  %s", Visible(p.Path))
 		if p.Field != "" {
-			fmt.Fprintf(b, " %s", visible(p.Field))
+			fmt.Fprintf(b, " %s", Visible(p.Field))
 		}
-		fmt.Fprintf(b, ": %s\n", visible(p.Message))
+		fmt.Fprintf(b, ": %s\n", Visible(p.Message))
 		if p.Remedy != "" {
-			fmt.Fprintf(b, "%s%s\n", indent, visible(p.Remedy))
+			fmt.Fprintf(b, "%s%s\n", indent, Visible(p.Remedy))
 		}
 	}
 	more(b, "  ", len(problems))
@@ -265,9 +271,9 @@ func cut(value string) string {
 	return string(runes[:maxValue-1]) + "…"
 }
 
-// visible shows what would not show, or would do something to a terminal:
+// Visible shows what would not show, or would do something to a terminal:
 // control characters and those that change the direction of writing.
-func visible(text string) string {
+func Visible(text string) string {
 	if strings.IndexFunc(text, hidden) < 0 && utf8.ValidString(text) {
 		return text
 	}
