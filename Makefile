@@ -49,8 +49,9 @@ bench: tools-run ## Measure, print one table (docs/performance.md keeps the last
 	@exec $(TOOLS)/bench $(BENCH_ARGS)
 
 .PHONY: build
-build: ## Build the programs into bin
+build: ## Build the programs into bin (kubectl-kubelb is kubelbctl as a plugin)
 	$(GO) build -trimpath -o bin/ ./cmd/...
+	@ln -sf kubelbctl bin/kubectl-kubelb
 
 .PHONY: generate
 generate: ## Regenerate deep copies, CRDs and RBAC

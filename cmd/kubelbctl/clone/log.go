@@ -1,0 +1,104 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package clone
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Commit is what is told of a commit.
+type Commit struct {
+	Hash string
+	// Parent is the first one, empty for a root.
+	Parent                    string
+	Author, AuthorEmail       string
+	Committer, CommitterEmail string
+	When                      time.Time
+	Subject                   string
+	Signed                    bool
+	// Verdict is git's letter for the signature (%G?), and Signer whom it names. For
+	// SSH it needs gpg.ssh.allowedSignersFile.
+	Verdict, Signer string
+}
+
+// Log lists the newest commits along first parents that changed any of the paths.
+// signers is a file of allowed signers, empty for what git is set up with.
+func (c *Clone) Log(ctx context.Context, tip string, limit int, signers string, pathspecs ...string) ([]Commit, error) {
+	args := append([]string{"rev-list", "--first-parent", "--max-count=" + strconv.Itoa(limit), tip, "--"}, pathspecs...)
+	out, err := c.Git(ctx, args...)
+	if err != nil || out == "" {
+		return nil, err
+	}
+	hashes := strings.Fields(out)
+	const fields = 9
+	format := strings.Join([]string{"%H", "%P", "%an", "%ae", "%cn", "%ce", "%ct", "%s", "%G?%n%GS"}, "%x1f") + "%x1e"
+	args = []string{}
+	if signers != "" {
+		args = append(args, "-c", "gpg.ssh.allowedSignersFile="+signers)
+	}
+	args = append(append(args, "log", "--no-walk=unsorted", "--no-show-signature", "--no-color", "--format="+format), hashes...)
+	if out, err = c.Git(ctx, args...); err != nil {
+		return nil, err
+	}
+	signed, err := c.signed(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	var commits []Commit
+	for _, record := range strings.Split(out, "\x1e") {
+		parts := strings.Split(strings.TrimPrefix(record, "\n"), "\x1f")
+		if len(parts) != fields {
+			continue // the end, or an author who writes such characters
+		}
+		seconds, err := strconv.ParseInt(parts[6], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("commit %s: %w", parts[0], err)
+		}
+		commit := Commit{
+			Hash: parts[0], Author: parts[2], AuthorEmail: parts[3], Committer: parts[4], CommitterEmail: parts[5],
+			When: time.Unix(seconds, 0).UTC(), Subject: parts[7], Signed: signed[parts[0]],
+		}
+		commit.Parent, _, _ = strings.Cut(parts[1], " ")
+		commit.Verdict, commit.Signer, _ = strings.Cut(parts[8], "\n")
+		commits = append(commits, commit)
+	}
+	return commits, nil
+}
+
+// signed tells which commits have a signature, whether it can be checked or not.
+func (c *Clone) signed(ctx context.Context, hashes []string) (map[string]bool, error) {
+	out := map[string]bool{}
+	for _, hash := range hashes {
+		text, err := c.Git(ctx, "cat-file", "commit", hash)
+		if err != nil {
+			return nil, err
+		}
+		head, _, _ := strings.Cut(text, "\n\n")
+		out[hash] = strings.Contains("\n"+head, "\ngpgsig")
+	}
+	return out, nil
+}
+
+// Signed tells whether a commit has a signature.
+func (c *Clone) Signed(ctx context.Context, hash string) (bool, error) {
+	signed, err := c.signed(ctx, []string{hash})
+	return signed[hash], err
+}
