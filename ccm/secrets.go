@@ -196,7 +196,7 @@ func (p *publisher) gatherSecrets(ctx context.Context) error {
 func (p *publisher) renderSecrets(ctx context.Context, dirty dirtySecrets, recipients []string) error {
 	if !p.sealer.gathered || !slices.Equal(recipients, p.sealer.recipients) {
 		var list corev1.SecretList
-		if err := p.engine.secrets.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		if err := p.secrets.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("list Secrets: %w", err)
 		}
 		for i := range list.Items {
@@ -211,7 +211,7 @@ func (p *publisher) renderSecrets(ctx context.Context, dirty dirtySecrets, recip
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(dirty), compareNames) {
 		var secret corev1.Secret
-		err := p.engine.secrets.Get(ctx, name, &secret)
+		err := p.secrets.Get(ctx, name, &secret)
 		switch {
 		case apierrors.IsNotFound(err):
 			p.content.remove(secretOrigin(name), dirty[name])

@@ -47,7 +47,7 @@ var errorsByName = map[string]error{
 // is reports whether an error is the wanted one of the package, and no other.
 func is(err, want error) bool {
 	for _, other := range errorsByName {
-		if errors.Is(err, other) != (other == want) {
+		if errors.Is(err, other) != errors.Is(want, other) {
 			return false
 		}
 	}

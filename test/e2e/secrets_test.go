@@ -130,7 +130,7 @@ func (s *scene) hasNoSecret(tenant, name string) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is there (%v)", err)
+		return errors.Join(errors.New("it is there"), err)
 	})
 }
 
@@ -429,7 +429,7 @@ func TestACopiedAgeFileOpensNowhereElse(t *testing.T) {
 	mallory.push()
 	s.eventually("the copies to go", func() error {
 		if _, err := s.syncSecret(globex, "token"); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("still there (%v)", err)
+			return errors.Join(errors.New("still there"), err)
 		}
 		return nil
 	})
