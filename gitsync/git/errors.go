@@ -32,6 +32,9 @@ var (
 	ErrUnknownOutcome = errors.New("outcome of the push is unknown")
 	// ErrUnauthorized: the credentials are missing, wrong or not enough.
 	ErrUnauthorized = errors.New("not authorized by the Git server")
+	// ErrHostKey: the server showed another host key than the known one, or none
+	// is known. See [HostKeyError].
+	ErrHostKey = errors.New("the host key of the Git server is not a known one")
 	// ErrNotFound: there is no such repository.
 	ErrNotFound = errors.New("repository not found")
 	// ErrUnavailable: the server was not reached, did not answer in time, or

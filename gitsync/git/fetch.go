@@ -133,7 +133,7 @@ func (r *Remote) fetchOnce(ctx context.Context, s *Store, q fetchRequest) (done 
 	} else {
 		r.requestV0(&req, q, can)
 	}
-	body, err := r.transport.call(ctx, uploadPack, can.version, req.Bytes())
+	body, err := r.transport.call(ctx, uploadPack, can, req.Bytes())
 	if err != nil {
 		return false, r.distrust(uploadPack, err)
 	}

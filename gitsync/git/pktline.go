@@ -88,6 +88,9 @@ func (p *packetReader) line() (text string, ok bool, err error) {
 }
 
 func cutOff(err error) error {
+	if call := (*callError)(nil); errors.As(err, &call) {
+		return err // the transport knows more
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		err = errors.New("the answer was cut off")
 	}

@@ -106,7 +106,7 @@ func (r *Remote) push(ctx context.Context, s *Store, updates []RefUpdate, atomic
 	if err != nil {
 		return nil, err
 	}
-	body, err := r.transport.call(ctx, receivePack, 0, req.Bytes())
+	body, err := r.transport.call(ctx, receivePack, can, req.Bytes())
 	if err != nil {
 		return nil, unknownOutcome(r.distrust(receivePack, err))
 	}

@@ -29,18 +29,30 @@ import (
 // DefaultTimeout bounds each call of a Remote that has no Timeout of its own.
 const DefaultTimeout = 20 * time.Second
 
-// Auth is how a Remote introduces itself. The zero value is nobody.
+// Auth is how a Remote introduces itself, and to whom. The zero value is nobody.
 type Auth struct {
 	Username, Password string
 	// Bearer is a token that goes before user name and password.
 	Bearer string
+	// Certificate and CertificateKey are a client certificate in PEM.
+	Certificate, CertificateKey string
+
+	// Identity is the private key for ssh, in PEM or OpenSSH's format; Passphrase
+	// opens it, if it is encrypted.
+	Identity, Passphrase string
+	// KnownHosts are the keys of ssh servers, as a known_hosts file has them. A
+	// server that is not among them is not spoken to.
+	KnownHosts string
 }
 
-// Options of a Remote. The zero value is usable.
+// Options of a Remote. The zero value is usable, but for ssh.
 type Options struct {
 	Auth Auth
 	// CABundle holds PEM certificates that replace the system's roots.
-	CABundle []byte
+	CABundle string
+	// Proxy leads to the server. Without it http and https go by the environment
+	// (HTTPS_PROXY, NO_PROXY), ssh goes directly.
+	Proxy Proxy
 	// Timeout bounds each call. Zero means [DefaultTimeout].
 	Timeout time.Duration
 	// UserAgent is sent to the server.
@@ -60,7 +72,8 @@ type Remote struct {
 }
 
 // NewRemote prepares a Remote without contacting it. User and password in the
-// URL are used when o has none.
+// URL are used when o has none. For ssh o must have an identity and the known
+// hosts.
 func NewRemote(url string, o Options) (*Remote, error) {
 	if o.UserAgent == "" {
 		o.UserAgent = "git/kubelb-gitops"
@@ -121,7 +134,7 @@ func (r *Remote) listRefs(ctx context.Context, prefixes []string) (map[string]Ha
 		req.linef("ref-prefix %s", p)
 	}
 	req.mark(flushPacket)
-	body, err := r.transport.call(ctx, uploadPack, 2, req.Bytes())
+	body, err := r.transport.call(ctx, uploadPack, can, req.Bytes())
 	if err != nil {
 		return nil, r.distrust(uploadPack, err)
 	}
@@ -251,6 +264,9 @@ func parseAdvertisement(body io.Reader, service string) (*advertisement, error) 
 	text, ok, err := packets.line()
 	if err != nil {
 		return nil, err
+	}
+	if _, overSSH := body.(*sshSession); overSSH && !ok && service == uploadPack {
+		return a, nil // an empty repository, in the old protocol
 	}
 	if ok && text == "# service="+service {
 		if _, _, err = packets.line(); err == nil { // the flush packet after it

@@ -125,10 +125,11 @@ func TestAuthentication(t *testing.T) {
 
 func TestNewRemoteRefuses(t *testing.T) {
 	for url, want := range map[string]string{
-		"ssh://git@example.com/repo.git":     "url: scheme ssh is not supported yet",
-		"git@example.com:repo.git":           "url: scheme ssh is not supported yet",
-		"git://example.com/repo.git":         "url: scheme git is not supported yet",
-		"file:///srv/repo.git":               "url: scheme file is not supported yet",
+		"git@example.com:repo.git":           "url: not a URL; write git@host:path as ssh://git@host/path",
+		"git://example.com/repo.git":         "url: scheme git is not supported: write https, http or ssh",
+		"file:///srv/repo.git":               "url: scheme file is not supported: write https, http or ssh",
+		"ssh://git:s3cr3t@example.com/r":     "url: a password in it is not used for ssh: put a private key into the credentials",
+		"ssh://git@example.com/":             "url: the path of the repository is missing",
 		"https:///repo.git":                  "url: host is missing",
 		"https://example.com/r?token=s3cr3t": "url: a query or fragment is not supported",
 		"https://u:s3cr3t@exa mple.com/r":    "url: not a valid URL",
@@ -140,7 +141,7 @@ func TestNewRemoteRefuses(t *testing.T) {
 			t.Errorf("%q: %v, want %q", url, err, want)
 		}
 	}
-	if _, err := NewRemote("https://example.com/r", Options{CABundle: []byte("none")}); err == nil {
+	if _, err := NewRemote("https://example.com/r", Options{CABundle: "none"}); err == nil {
 		t.Error("a CA bundle without certificates")
 	}
 }
@@ -301,21 +302,27 @@ func TestConnectionsAreReused(t *testing.T) {
 	}
 }
 
-func TestCABundle(t *testing.T) {
-	srv, _, _, tip := pushed(t)
-	target, err := url.Parse(srv.url)
+// proxy hands requests on to the server.
+func (s *server) proxy(t *testing.T) http.Handler {
+	t.Helper()
+	target, err := url.Parse(s.url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	target.Path = ""
-	web := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(target))
+	return httputil.NewSingleHostReverseProxy(target)
+}
+
+func TestCABundle(t *testing.T) {
+	srv, _, _, tip := pushed(t)
+	web := httptest.NewTLSServer(srv.proxy(t))
 	defer web.Close()
 	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
 	for _, tc := range []struct {
 		bundle []byte
 		ok     bool
 	}{{bundle, true}, {nil, false}} {
-		r, err := NewRemote(web.URL+"/repo.git", Options{CABundle: tc.bundle})
+		r, err := NewRemote(web.URL+"/repo.git", Options{CABundle: string(tc.bundle)})
 		if err != nil {
 			t.Fatal(err)
 		}

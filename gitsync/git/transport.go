@@ -17,18 +17,12 @@ limitations under the License.
 package git
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -38,169 +32,45 @@ const (
 	receivePack = "git-receive-pack"
 )
 
-// transport carries requests to a Git server. HTTP is the only one so far; an
-// SSH transport would run the service and speak the same packets.
+// idleTimeout is how long a connection waits for another call: not as long as
+// servers, firewalls and address translators let one live.
+const idleTimeout = 30 * time.Second
+
+// transport carries requests to a Git server.
 type transport interface {
 	// advertise opens what a service says about itself.
 	advertise(ctx context.Context, service string) (io.ReadCloser, error)
-	// call sends one request to a service and opens its answer.
-	call(ctx context.Context, service string, version int, body []byte) (io.ReadCloser, error)
+	// call sends one request to a service, made for a server that can do what it
+	// advertised, and opens its answer.
+	call(ctx context.Context, service string, can *advertisement, body []byte) (io.ReadCloser, error)
 	close()
-}
-
-type httpTransport struct {
-	base      string // without user information
-	auth      Auth
-	userAgent string
-	client    *http.Client
 }
 
 // newTransport chooses the transport by the scheme of the URL. Its errors
 // never repeat the URL as it was given, because that may hold a password.
 func newTransport(rawURL string, o Options) (transport, error) {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "ssh" {
+		return newSSHTransport(u, o)
+	}
+	return newHTTPTransport(u, o)
+}
+
+func parseURL(rawURL string) (*url.URL, error) {
 	if !strings.Contains(rawURL, "://") && strings.Contains(rawURL, ":") { // git@host:path
-		return nil, errors.New("url: scheme ssh is not supported yet")
+		return nil, errors.New("url: not a URL; write git@host:path as ssh://git@host/path")
 	}
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil, u.Scheme == "":
 		return nil, errors.New("url: not a valid URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("url: scheme %s is not supported yet", u.Scheme)
-	case u.Host == "":
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ssh":
+		return nil, fmt.Errorf("url: scheme %s is not supported: write https, http or ssh", u.Scheme)
+	case u.Hostname() == "":
 		return nil, errors.New("url: host is missing")
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("url: a query or fragment is not supported")
 	}
-	auth := o.Auth
-	if u.User != nil && auth == (Auth{}) {
-		auth.Username = u.User.Username()
-		auth.Password, _ = u.User.Password()
-	}
-	u.User = nil
-
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if len(o.CABundle) > 0 {
-		tlsConfig.RootCAs = x509.NewCertPool()
-		if !tlsConfig.RootCAs.AppendCertsFromPEM(o.CABundle) {
-			return nil, errors.New("caBundle: holds no certificate in PEM")
-		}
-	}
-	return &httpTransport{
-		base:      strings.TrimRight(u.String(), "/"),
-		auth:      auth,
-		userAgent: o.UserAgent,
-		client: &http.Client{
-			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
-				TLSClientConfig:     tlsConfig,
-				ForceAttemptHTTP2:   true,
-				MaxIdleConnsPerHost: 16,
-				IdleConnTimeout:     30 * time.Second, // sooner than servers do
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
-}
-
-func (t *httpTransport) advertise(ctx context.Context, service string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.base+"/info/refs?service="+service, nil)
-	if err != nil {
-		return nil, err
-	}
-	if service == uploadPack {
-		req.Header.Set("Git-Protocol", "version=2")
-	}
-	return t.do(req, "application/x-"+service+"-advertisement")
-}
-
-func (t *httpTransport) call(ctx context.Context, service string, version int, body []byte) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.base+"/"+service, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/x-"+service+"-request")
-	if version == 2 {
-		req.Header.Set("Git-Protocol", "version=2")
-	}
-	return t.do(req, "application/x-"+service+"-result")
-}
-
-func (t *httpTransport) close() { t.client.CloseIdleConnections() }
-
-func (t *httpTransport) do(req *http.Request, accept string) (io.ReadCloser, error) {
-	req.Header.Set("Accept", accept)
-	req.Header.Set("User-Agent", t.userAgent)
-	switch {
-	case t.auth.Bearer != "":
-		req.Header.Set("Authorization", "Bearer "+t.auth.Bearer)
-	case t.auth.Username != "" || t.auth.Password != "":
-		req.SetBasicAuth(t.auth.Username, t.auth.Password)
-	}
-	var sent atomic.Bool
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		WroteHeaders: func() { sent.Store(true) },
-	}))
-	resp, err := t.client.Do(req)
-	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err // the wrapping repeats the URL
-		}
-		return nil, &callError{kind: ErrUnavailable, cause: err, sent: sent.Load()}
-	}
-	body := &drained{resp.Body}
-	if err := statusError(resp, accept); err != nil {
-		_ = body.Close()
-		return nil, err
-	}
-	return body, nil
-}
-
-// statusError maps a status that is not "OK" and a content that is not Git's.
-func statusError(resp *http.Response, accept string) error {
-	if resp.StatusCode == http.StatusOK {
-		if got := resp.Header.Get("Content-Type"); got != accept {
-			return fmt.Errorf("%w: content type %q instead of %q", ErrProtocol, printable(got, 80), accept)
-		}
-		return nil
-	}
-	e := &callError{kind: ErrUnavailable, cause: fmt.Errorf("HTTP status %s", printable(resp.Status, 80))}
-	switch code := resp.StatusCode; {
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		e.kind = ErrUnauthorized
-	case code == http.StatusNotFound || code == http.StatusGone:
-		e.kind = ErrNotFound
-	case code >= 300 && code < 400:
-		e.kind = ErrNotFound
-		e.cause = fmt.Errorf("moved to %q", redacted(resp.Header.Get("Location")))
-	case code >= 500 || code < 300:
-		e.sent = true // a proxy may have given up on a server that did not
-	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
-		words, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		if text := printable(string(words), 200); text != "" {
-			e.cause = fmt.Errorf("%w: %q", e.cause, text)
-		}
-	}
-	return e
-}
-
-// redacted is a URL without its user information and query.
-func redacted(rawURL string) string {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return "?"
-	}
-	u.User, u.RawQuery = nil, ""
-	return printable(u.String(), 200)
-}
-
-// drained reads what is left of a body before closing it, within reason, so
-// that the connection can serve the next request.
-type drained struct{ io.ReadCloser }
-
-func (d *drained) Close() error {
-	_, _ = io.CopyN(io.Discard, d.ReadCloser, 64<<10)
-	return d.ReadCloser.Close()
+	return u, nil
 }
