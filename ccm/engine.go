@@ -18,7 +18,6 @@ package ccm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -84,7 +83,11 @@ func newEngine(mgr ctrl.Manager, o Options, hubKeys []git.PublicKey) *engine {
 	e.digests = newDigests(e.client, e.api, types.NamespacedName{Namespace: o.Namespace, Name: DigestsName})
 	e.answers = newAnswers(o.Tenant)
 	e.content = newContent(o.Tenant)
-	upstream := newUpstream(e.api, types.NamespacedName{Namespace: o.Namespace, Name: o.GitSecret}, o.GitURL, e.reachable)
+	upstream := &upstream{
+		api: e.api, url: o.GitURL, report: e.reachable,
+		secret: types.NamespacedName{Namespace: o.Namespace, Name: o.GitSecret},
+		proxy:  types.NamespacedName{Namespace: o.Namespace, Name: o.GitProxySecret},
+	}
 	e.publisher = newPublisher(e, upstream)
 	e.observer = newObserver(e, upstream, hubKeys)
 	return e
@@ -179,10 +182,11 @@ func (e *engine) reachable(err error) {
 		e.notices.clear(noticeGit)
 		return
 	}
-	if e.failures.Add(1) < tolerated && !errors.Is(err, git.ErrUnauthorized) {
+	failures, problem := e.failures.Add(1), gitProblem(err)
+	if failures < tolerated && problem.Reason == ReasonGitUnreachable {
 		return
 	}
-	if e.notices.set(noticeGit, gitProblem(err)) {
+	if e.notices.set(noticeGit, problem) {
 		e.log.Error(err, "the Git repository is not usable; Services keep their status")
 	}
 }

@@ -46,7 +46,8 @@ type gitServer struct {
 	url, dir string
 	requests atomic.Int64
 	away     atomic.Bool
-	cutPush  atomic.Bool // lose the answer of the next push
+	cutPush  atomic.Bool            // lose the answer of the next push
+	password atomic.Pointer[string] // of CCMs, if they need one
 }
 
 func newGitServer(t *testing.T) *gitServer {
@@ -76,6 +77,13 @@ func newGitServer(t *testing.T) *gitServer {
 		if s.away.Load() {
 			http.Error(w, "away", http.StatusServiceUnavailable)
 			return
+		}
+		if want := s.password.Load(); want != nil && r.UserAgent() == "git/kubelb-ccm" {
+			if _, password, _ := r.BasicAuth(); password != *want {
+				http.Error(w, "who are you?", http.StatusUnauthorized)
+				return
+			}
+			r.Header.Del("Authorization")
 		}
 		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/git-receive-pack") && s.cutPush.CompareAndSwap(true, false) {
 			backend.ServeHTTP(httptest.NewRecorder(), r)

@@ -33,6 +33,7 @@ import (
 const (
 	ReasonGitUnreachable  = "GitUnreachable"
 	ReasonGitUnauthorized = "GitUnauthorized"
+	ReasonGitHostKey      = "GitHostKeyMismatch"
 	ReasonPushRefused     = "PushRefused"
 	ReasonForeignCluster  = "ForeignCluster"
 	ReasonStatusRefused   = "StatusRefused"
@@ -126,10 +127,21 @@ func (n *notices) of(address bool) []v1alpha1.Problem {
 	return out
 }
 
+// gitProblem says what keeps the CCM from the repository. Only what will not pass
+// by itself has another reason than ReasonGitUnreachable.
 func gitProblem(err error) v1alpha1.Problem {
-	if errors.Is(err, git.ErrUnauthorized) {
+	var mistake *git.SecretError
+	var hostKey *git.HostKeyError
+	switch {
+	case errors.As(err, &mistake):
+		return v1alpha1.Problem{Reason: ReasonGitUnauthorized, Message: "the credentials for the Git repository cannot be used: " + err.Error(),
+			Remedy: "correct that Secret; it is read again by itself"}
+	case errors.As(err, &hostKey):
+		return v1alpha1.Problem{Reason: ReasonGitHostKey, Message: hostKey.Error(),
+			Remedy: "compare the fingerprint with what the server's operator publishes: if it is right, put the key into known_hosts of the Secret that --git-secret names; if not, somebody stands between"}
+	case errors.Is(err, git.ErrUnauthorized):
 		return v1alpha1.Problem{Reason: ReasonGitUnauthorized, Message: "the Git server refuses the credentials",
-			Remedy: "put valid credentials into the Secret that --git-secret names"}
+			Remedy: "put valid credentials into the Secret that --git-secret names; it is read again by itself"}
 	}
 	return v1alpha1.Problem{Reason: ReasonGitUnreachable, Message: "the Git repository cannot be reached",
 		Remedy: "none is needed if this passes; else look at --git-url and the CCM's log"}

@@ -51,10 +51,12 @@ type Options struct {
 	Namespace string
 
 	// GitURL is the repository, GitSecret the Secret in Namespace with the
-	// credentials (username and password, or bearerToken; ca.crt). Without such a
-	// Secret nobody is introduced.
-	GitURL    string
-	GitSecret string
+	// credentials, GitProxySecret one with the proxy, all in Flux's format (see
+	// git.ReadSecret). Without such Secrets nobody is introduced, and the
+	// environment says what proxy there is.
+	GitURL         string
+	GitSecret      string
+	GitProxySecret string
 	// HubKeys are the public keys of the hub: lines of an authorized_keys file, or
 	// @ and the name of such a file.
 	HubKeys []string
@@ -126,6 +128,9 @@ func (o *Options) complete() error {
 	}
 	if o.GitURL == "" {
 		return errors.New("the URL of the Git repository is missing")
+	}
+	if err := git.CheckURL(o.GitURL); err != nil {
+		return fmt.Errorf("the Git repository: %w", err)
 	}
 	return nil
 }

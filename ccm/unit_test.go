@@ -301,6 +301,7 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 		"no tenant":    {GitURL: good.GitURL},
 		"bad tenant":   {Tenant: "Acme_1", GitURL: good.GitURL},
 		"no URL":       {Tenant: "acme"},
+		"no such URL":  {Tenant: "acme", GitURL: "git@git.example.com:fleet.git"},
 		"address type": {Tenant: "acme", GitURL: good.GitURL, NodeAddressType: "Public"},
 	} {
 		if err := bad.complete(); err == nil {

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,21 +32,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// upstream is the Git repository as the CCM reaches it: with the credentials of
-// a Secret, and measured.
+// upstream is the Git repository as the CCM reaches it: with the credentials and
+// the proxy of Secrets, and measured.
 type upstream struct {
 	api    client.Reader
-	secret types.NamespacedName
 	url    string
+	secret types.NamespacedName // of the credentials; without a name: nobody's
+	proxy  types.NamespacedName // without a name: none
 	// report is told after every call whether the server could be used.
 	report func(error)
 
-	mu     sync.Mutex
-	remote *git.Remote
-}
-
-func newUpstream(api client.Reader, secret types.NamespacedName, url string, report func(error)) *upstream {
-	return &upstream{api: api, secret: secret, url: url, report: report}
+	mu      sync.Mutex
+	remote  *git.Remote
+	options git.Options // that remote was made from
+	doubt   bool        // the Secrets may have changed
 }
 
 // head returns what a branch is at, zero if there is no such branch.
@@ -90,38 +90,72 @@ func (u *upstream) do(ctx context.Context, operation string, call func(*git.Remo
 		return err
 	}
 	u.report(err)
-	if errors.Is(err, git.ErrUnauthorized) {
-		u.mu.Lock()
-		u.remote = nil // the Secret may have changed
-		u.mu.Unlock()
-	}
+	u.mu.Lock()
+	u.doubt = true
+	u.mu.Unlock()
 	return err
 }
 
+// connect returns the Remote. After a failure the Secrets are read again: what
+// was wrong with them may have been corrected.
 func (u *upstream) connect(ctx context.Context) (*git.Remote, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.remote != nil {
+	if u.remote != nil && !u.doubt {
 		return u.remote, nil
 	}
-	var secret corev1.Secret
-	if u.secret.Name != "" {
-		if err := u.api.Get(ctx, u.secret, &secret); err != nil && !apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("credentials of Git: %w", err)
-		}
+	options, err := u.access(ctx)
+	if err != nil {
+		return nil, err
 	}
-	remote, err := git.NewRemote(u.url, git.Options{
-		Auth: git.Auth{
-			Username: string(secret.Data["username"]),
-			Password: string(secret.Data["password"]),
-			Bearer:   string(secret.Data["bearerToken"]),
-		},
-		CABundle:  secret.Data["ca.crt"],
-		UserAgent: "git/kubelb-ccm",
-	})
+	if u.remote != nil && options == u.options {
+		u.doubt = false
+		return u.remote, nil
+	}
+	remote, err := git.NewRemote(u.url, options)
 	if err != nil {
 		return nil, fmt.Errorf("repository of Git: %w", err)
 	}
-	u.remote = remote
+	if u.remote != nil {
+		u.remote.Close()
+	}
+	u.remote, u.options, u.doubt = remote, options, false
 	return remote, nil
+}
+
+// access reads the Secrets. One that does not exist holds nothing: without
+// credentials the CCM introduces nobody.
+func (u *upstream) access(ctx context.Context) (options git.Options, err error) {
+	read := func(name types.NamespacedName) (map[string][]byte, error) {
+		var secret corev1.Secret
+		err := u.api.Get(ctx, name, &secret)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("get the Secret %s: %w", name, err)
+		}
+		return secret.Data, nil
+	}
+	if u.secret.Name != "" {
+		data, err := read(u.secret)
+		if err == nil && (data != nil || strings.HasPrefix(u.url, "ssh:")) {
+			if options, err = git.ReadSecret(u.url, data); err != nil {
+				err = fmt.Errorf("the Secret %s: %w", u.secret, err)
+			}
+		}
+		if err != nil {
+			return options, err
+		}
+	}
+	if u.proxy.Name != "" {
+		data, err := read(u.proxy)
+		if err == nil {
+			if options.Proxy, err = git.ReadProxySecret(data); err != nil {
+				err = fmt.Errorf("the Secret %s: %w", u.proxy, err)
+			}
+		}
+		if err != nil {
+			return options, err
+		}
+	}
+	options.UserAgent = "git/kubelb-ccm"
+	return options, nil
 }

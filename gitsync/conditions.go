@@ -36,6 +36,8 @@ type failure struct {
 	reason, message string
 	stalled         bool // waits for people; else it is tried again with back-off
 	stop            bool // what is on main must not be applied
+	secret          bool // another Secret may heal it
+	refused         bool // these credentials do not get on with the server
 }
 
 // Error makes a failure an error on its way up.
@@ -47,14 +49,14 @@ func explain(err error, source *v1alpha1.GitSource) failure {
 	if errors.As(err, &known) {
 		return *known
 	}
+	if f := explainAccess(err, source); f != nil {
+		return *f
+	}
 	where := redact(source.Spec.URL)
 	switch {
-	case errors.Is(err, git.ErrUnauthorized):
-		return failure{reason: v1alpha1.ReasonAuthFailed, stalled: true,
-			message: fmt.Sprintf("%s refuses the credentials (%v): correct the Secret of spec.secretRef", where, err)}
 	case errors.Is(err, git.ErrNotFound):
 		return failure{reason: v1alpha1.ReasonRepositoryInvalid, stalled: true,
-			message: fmt.Sprintf("there is no repository at %s: correct spec.url, or make the repository", where)}
+			message: fmt.Sprintf("there is no repository at %s (%v): correct spec.url, make the repository, or let the credentials read it", where, err)}
 	case errors.Is(err, git.ErrProtocol):
 		return failure{reason: v1alpha1.ReasonRepositoryInvalid,
 			message: fmt.Sprintf("%s does not answer like a Git server (%v): correct spec.url", where, err)}

@@ -58,6 +58,7 @@ type loop struct {
 	credentials string // what remote was made from
 	connected   int64  // generation of the source that it was made for
 	connectAt   time.Time
+	askAgain    time.Time // when refused credentials are tried again as they are
 	remote      *git.Remote
 	store       *git.Store
 
@@ -203,6 +204,9 @@ func (l *loop) turn(ctx context.Context, w work) {
 	l.collect(w)
 	l.markDirty(w.objects)
 	look := l.hear(w) || w.news || !now.Before(l.syncAt) || !l.deferred.IsZero() && !now.Before(l.deferred)
+	if w.news {
+		l.askAgain = time.Time{}
+	}
 	if look {
 		exists, err := l.load(ctx)
 		if !exists || ctx.Err() != nil {
@@ -262,6 +266,9 @@ func (l *loop) finishLook(ctx context.Context, err error) {
 	l.failed = &f
 	if f.stalled {
 		l.syncRetry.succeeded() // people must act: the interval is often enough
+		if f.secret {
+			l.healSecret(now)
+		}
 		return
 	}
 	l.syncRetry.failed(now)

@@ -27,7 +27,6 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -79,6 +78,9 @@ func (l *loop) connect(ctx context.Context) error {
 	made := fingerprint(spec.URL, options)
 	l.connected, l.connectAt = l.source.Generation, l.now().Add(l.interval())
 	if made == l.credentials {
+		if l.failed != nil && l.failed.refused && l.now().Before(l.askAgain) {
+			return l.failed // the server need not say again that it refuses these
+		}
 		return nil
 	}
 	remote, err := git.NewRemote(spec.URL, options)
@@ -93,38 +95,6 @@ func (l *loop) connect(ctx context.Context) error {
 // fingerprint changes with a repository's address and credentials.
 func fingerprint(url string, options git.Options) string {
 	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", url, options)))
-}
-
-func unusable(err error) *failure {
-	return &failure{reason: v1alpha1.ReasonRepositoryInvalid, stalled: true, message: fmt.Sprintf("spec.url cannot be used: %v", err)}
-}
-
-// access is how a GitSource's repository is reached, with the credentials of its
-// Secret.
-func access(ctx context.Context, live client.Reader, source *v1alpha1.GitSource) (git.Options, error) {
-	spec := &source.Spec
-	options := git.Options{Timeout: git.DefaultTimeout}
-	if spec.Timeout != nil && spec.Timeout.Duration > 0 {
-		options.Timeout = spec.Timeout.Duration
-	}
-	if spec.SecretRef != nil {
-		var secret corev1.Secret
-		key := referenceKey(*spec.SecretRef, source.Namespace)
-		if err := live.Get(ctx, key, &secret); err != nil {
-			if apierrors.IsNotFound(err) {
-				return options, &failure{
-					reason: v1alpha1.ReasonAuthFailed, stalled: true,
-					message: fmt.Sprintf("the Secret %s of spec.secretRef does not exist: create it with username and password, or bearerToken", key),
-				}
-			}
-			return options, fmt.Errorf("get the secret of spec.secretRef: %w", err)
-		}
-		options.Auth = git.Auth{
-			Username: string(secret.Data["username"]), Password: string(secret.Data["password"]), Bearer: string(secret.Data["bearerToken"]),
-		}
-		options.CABundle = secret.Data["ca.crt"]
-	}
-	return options, nil
 }
 
 // interval is how often the repository is looked at without news.

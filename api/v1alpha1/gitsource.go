@@ -237,6 +237,7 @@ type GitSourceList struct {
 const (
 	ReasonGitUnavailable    = "GitUnavailable"
 	ReasonAuthFailed        = "AuthenticationFailed"
+	ReasonHostKeyMismatch   = "HostKeyMismatch"
 	ReasonBranchNotFound    = "BranchNotFound"
 	ReasonRepositoryInvalid = "RepositoryInvalid"
 	ReasonRolledBack        = "RolledBack"

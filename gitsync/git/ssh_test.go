@@ -25,6 +25,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,7 +84,7 @@ func (s *sshServer) serve(c *sshd.Call) int {
 		_, _ = fmt.Fprintf(c.Stderr, "fatal: '%s' does not appear to be a git repository\n", c.Path)
 		return 128
 	}
-	return c.Run(s.bare, []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null"}, c.Stdin)
+	return c.Run(s.bare, []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + filepath.Join(filepath.Dir(s.bare), "none")}, c.Stdin)
 }
 
 // answers has calls answered in Git's place; nil ends it.

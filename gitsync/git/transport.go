@@ -59,6 +59,12 @@ func newTransport(rawURL string, o Options) (transport, error) {
 	return newHTTPTransport(u, o)
 }
 
+// CheckURL says what is wrong with the URL of a repository, without repeating it.
+func CheckURL(rawURL string) error {
+	_, err := parseURL(rawURL)
+	return err
+}
+
 func parseURL(rawURL string) (*url.URL, error) {
 	if !strings.Contains(rawURL, "://") && strings.Contains(rawURL, ":") { // git@host:path
 		return nil, errors.New("url: not a URL; write git@host:path as ssh://git@host/path")
