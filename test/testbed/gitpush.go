@@ -90,10 +90,24 @@ func pkt(text string) string { return fmt.Sprintf("%04x%s", len(text)+4, text) }
 // refuse answers a push as a server does whose pre-receive hook declines it:
 // no ref moves, and the client learns why.
 func refuse(w http.ResponseWriter, request pushRequest, user string, refused []string) {
-	reason := fmt.Sprintf("user %s may not write %s", user, strings.Join(refused, ", "))
-	if !slices.ContainsFunc(request.capabilities, func(c string) bool { return strings.HasPrefix(c, "report-status") }) {
-		http.Error(w, reason, http.StatusForbidden)
+	answer := refusal(request, user, refused)
+	if answer == nil {
+		http.Error(w, refusalReason(user, refused), http.StatusForbidden)
 		return
+	}
+	w.Header().Set("Content-Type", "application/x-git-receive-pack-result")
+	w.Header().Set("Cache-Control", "no-cache")
+	_, _ = w.Write(answer)
+}
+
+func refusalReason(user string, refused []string) string {
+	return fmt.Sprintf("user %s may not write %s", user, strings.Join(refused, ", "))
+}
+
+// refusal is the report that declines a push; nil where none is wanted.
+func refusal(request pushRequest, user string, refused []string) []byte {
+	if !slices.ContainsFunc(request.capabilities, func(c string) bool { return strings.HasPrefix(c, "report-status") }) {
+		return nil
 	}
 	var report bytes.Buffer
 	report.WriteString(pkt("unpack ok\n"))
@@ -101,15 +115,14 @@ func refuse(w http.ResponseWriter, request pushRequest, user string, refused []s
 		report.WriteString(pkt("ng " + update.Name + " pre-receive hook declined\n"))
 	}
 	report.WriteString("0000")
-	w.Header().Set("Content-Type", "application/x-git-receive-pack-result")
-	w.Header().Set("Cache-Control", "no-cache")
 	if !slices.Contains(request.capabilities, "side-band-64k") {
-		_, _ = w.Write(report.Bytes())
-		return
+		return report.Bytes()
 	}
-	_, _ = w.Write([]byte(pkt("\x02" + reason + "\n")))
+	var answer bytes.Buffer
+	answer.WriteString(pkt("\x02" + refusalReason(user, refused) + "\n"))
 	for chunk := range slices.Chunk(report.Bytes(), 60000) {
-		_, _ = w.Write([]byte(pkt("\x01" + string(chunk))))
+		answer.WriteString(pkt("\x01" + string(chunk)))
 	}
-	_, _ = w.Write([]byte("0000"))
+	answer.WriteString("0000")
+	return answer.Bytes()
 }

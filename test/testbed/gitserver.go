@@ -37,12 +37,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kubelb/gitops/test/sshd"
 )
 
 // Admin is the Git user that may write every ref of every repository.
 const Admin = "admin"
 
-// GitServer serves Git over HTTP on 127.0.0.1 through git http-backend. Every
+// GitServer serves Git over HTTP on 127.0.0.1 through git http-backend, and over
+// SSH. Every
 // request needs a user's name and password; every user reads everything and
 // writes what [Repository.Allow] says.
 type GitServer struct {
@@ -60,6 +63,10 @@ type GitServer struct {
 	repositories map[string]*Repository
 	requests     map[string]int
 	faults       faults
+
+	ssh        *sshd.Server
+	sshAddress string
+	keys       map[string]string // user → public key
 }
 
 func newGitServer(ctx context.Context, h *home) (*GitServer, error) {
@@ -69,7 +76,7 @@ func newGitServer(ctx context.Context, h *home) (*GitServer, error) {
 	}
 	g := &GitServer{
 		home: h, root: filepath.Join(h.dir, "git"), backend: filepath.Join(strings.TrimSpace(string(folder)), "git-http-backend"),
-		users: map[string]string{}, repositories: map[string]*Repository{}, requests: map[string]int{},
+		users: map[string]string{}, repositories: map[string]*Repository{}, requests: map[string]int{}, keys: map[string]string{},
 	}
 	if _, err := os.Stat(g.backend); err != nil {
 		return nil, fmt.Errorf("the test bed needs git with git-http-backend: install the full package of git: %w", err)
@@ -90,6 +97,9 @@ func newGitServer(ctx context.Context, h *home) (*GitServer, error) {
 	if err := g.Start(); err != nil {
 		return nil, err
 	}
+	if err := g.startSSH(); err != nil {
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -106,6 +116,9 @@ func (g *GitServer) Start() error {
 	}
 	g.server = &http.Server{Handler: http.HandlerFunc(g.serve), ReadHeaderTimeout: time.Minute}
 	go func(server *http.Server) { _ = server.Serve(listener) }(g.server)
+	if g.ssh != nil {
+		return g.ssh.Start(g.sshAddress)
+	}
 	return nil
 }
 
@@ -117,6 +130,7 @@ func (g *GitServer) Stop() {
 	g.mu.Unlock()
 	if server != nil {
 		_ = server.Close()
+		g.ssh.Stop()
 	}
 }
 
@@ -163,7 +177,8 @@ func (g *GitServer) Create(ctx context.Context, name string) (*Repository, error
 }
 
 // Requests counts the requests since the start: "advertise-fetch" and
-// "advertise-push" (info/refs), "ls-refs", "fetch", "push", "denied".
+// "advertise-push" (info/refs), "ls-refs", "fetch", "push", "denied"; over SSH
+// "ssh-fetch" (also for refs), "ssh-push", "ssh-denied".
 func (g *GitServer) Requests() map[string]int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -56,6 +56,8 @@ type SystemOptions struct {
 	HubArgs, CCMArgs []string
 	// Interval of the GitSource; 10 s when 0.
 	Interval time.Duration
+	// SSH has hub and CCMs reach the repository over SSH.
+	SSH bool
 	// NoWebhooks leaves hub and CCMs to their intervals.
 	NoWebhooks bool
 	// Config changes the hub's Config before it is made.
@@ -202,6 +204,10 @@ func (s *System) setUpHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	credentials, err := s.credentials(hubName, password)
+	if err != nil {
+		return err
+	}
 	config := &v1alpha1.Config{
 		ObjectMeta: metav1.ObjectMeta{Namespace: HubNamespace, Name: v1alpha1.DefaultName},
 		Spec: v1alpha1.ConfigSpec{
@@ -215,14 +221,14 @@ func (s *System) setUpHub(ctx context.Context) error {
 	source := &v1alpha1.GitSource{
 		ObjectMeta: metav1.ObjectMeta{Namespace: HubNamespace, Name: SourceName},
 		Spec: v1alpha1.GitSourceSpec{
-			URL: s.Repository.URL(), Branch: "main", Interval: metav1.Duration{Duration: s.options.Interval},
+			URL: s.gitURL(), Branch: "main", Interval: metav1.Duration{Duration: s.options.Interval},
 			SecretRef: &v1alpha1.LocalReference{Name: "fleet-git"},
 			Webhook:   &v1alpha1.GitWebhook{SecretRef: v1alpha1.LocalReference{Name: "fleet-webhook"}},
 		},
 	}
 	objects := []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: HubNamespace}},
-		secret("fleet-git", map[string]string{"username": "hub", "password": password}),
+		secret("fleet-git", credentials),
 		secret("fleet-webhook", map[string]string{"token": s.hookToken}),
 		config, source,
 	}
@@ -350,6 +356,10 @@ func (s *System) join(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	credentials, err := s.credentials(user, password)
+	if err != nil {
+		return err
+	}
 	m := &member{}
 	if m.client, err = newClient(s.Tenant(name).Plane); err != nil {
 		return err
@@ -359,7 +369,7 @@ func (s *System) join(ctx context.Context, name string) error {
 	}
 	for _, object := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: HubNamespace}},
-		secret("kubelb-git", map[string]string{"username": user, "password": password}),
+		secret("kubelb-git", credentials),
 	} {
 		if err := m.client.Create(ctx, object); err != nil {
 			return err
@@ -390,7 +400,7 @@ func (s *System) StartCCM(ctx context.Context, tenant string) error {
 	m := s.ccms[tenant]
 	args := []string{
 		"--kubeconfig", m.config, "--namespace", HubNamespace, "--cluster-name", tenant,
-		"--git-url", s.Repository.URL(), "--hub-key", key,
+		"--git-url", s.gitURL(), "--hub-key", key,
 		"--webhook-addr", fmt.Sprintf("127.0.0.1:%d", m.hookPort), "--webhook-token-file", filepath.Join(s.Dir, "webhook-token"),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
 	}

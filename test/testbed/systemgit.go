@@ -18,8 +18,12 @@ package testbed
 
 import (
 	"context"
+	"errors"
 
 	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // hubName is the Git user of the hub.
@@ -87,4 +91,76 @@ func (s *System) addWebhook(ctx context.Context, hook Webhook) error {
 	}
 	s.Repository.AddWebhook(hook)
 	return nil
+}
+
+// gitURL is where hub and CCMs find the repository.
+func (s *System) gitURL() string {
+	if s.options.SSH {
+		return s.Repository.SSHURL()
+	}
+	return s.Repository.URL()
+}
+
+// credentials are what a Secret holds for a user.
+func (s *System) credentials(user, password string) (map[string]string, error) {
+	if !s.options.SSH {
+		return map[string]string{"username": user, "password": password}, nil
+	}
+	identity, err := s.Git.AddKey(user)
+	return map[string]string{"identity": identity, "known_hosts": s.Git.KnownHosts()}, err
+}
+
+// SetHubCredentials replaces the hub's Secret with those for how the repository
+// is reached now; over SSH that is a new key.
+func (s *System) SetHubCredentials(ctx context.Context) error {
+	credentials, err := s.credentials(hubName, s.Git.AddUser(hubName, ""))
+	if err != nil {
+		return err
+	}
+	return replaceSecret(ctx, s.HubClient, "fleet-git", credentials)
+}
+
+// SetCCMCredentials is [System.SetHubCredentials] for a tenant's CCM.
+func (s *System) SetCCMCredentials(ctx context.Context, tenant string) error {
+	credentials, err := s.credentials("ccm-"+tenant, s.Git.AddUser("ccm-"+tenant, ""))
+	if err != nil {
+		return err
+	}
+	return replaceSecret(ctx, s.TenantClient(tenant), "kubelb-git", credentials)
+}
+
+// UseHTTP has hub and CCMs reach the repository over HTTP and through a proxy
+// from now on. CCMs are started anew for that.
+func (s *System) UseHTTP(ctx context.Context, proxy map[string]string) error {
+	s.options.SSH = false
+	s.options.CCMArgs = append(s.options.CCMArgs, "--git-proxy-secret", "git-proxy")
+	if err := errors.Join(s.SetHubCredentials(ctx), replaceSecret(ctx, s.HubClient, "git-proxy", proxy)); err != nil {
+		return err
+	}
+	var source v1alpha1.GitSource
+	if err := s.HubClient.Get(ctx, client.ObjectKey{Namespace: HubNamespace, Name: SourceName}, &source); err != nil {
+		return err
+	}
+	patch := client.MergeFrom(source.DeepCopy())
+	source.Spec.URL, source.Spec.ProxySecretRef = s.gitURL(), &v1alpha1.LocalReference{Name: "git-proxy"}
+	if err := s.HubClient.Patch(ctx, &source, patch); err != nil {
+		return err
+	}
+	for tenant := range s.ccms {
+		s.KillCCM(tenant)
+		if err := errors.Join(s.SetCCMCredentials(ctx, tenant), replaceSecret(ctx, s.TenantClient(tenant), "git-proxy", proxy)); err != nil {
+			return err
+		}
+		if err := s.StartCCM(ctx, tenant); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func replaceSecret(ctx context.Context, c client.Client, name string, data map[string]string) error {
+	if err := client.IgnoreNotFound(c.Delete(ctx, secret(name, nil))); err != nil {
+		return err
+	}
+	return c.Create(ctx, secret(name, data))
 }
