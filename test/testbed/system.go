@@ -83,10 +83,11 @@ type System struct {
 
 // member is a tenant with its CCM.
 type member struct {
-	client   client.Client
-	config   string // kubeconfig of the CCM's service account
-	ccm      *Process
-	hookPort int
+	client      client.Client
+	config      string            // kubeconfig of the CCM's service account
+	credentials map[string]string // of the CCM, for the Git server
+	ccm         *Process
+	hookPort    int
 }
 
 // NewSystem starts a bed and the product on it. The context bounds the start
@@ -356,26 +357,14 @@ func (s *System) join(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	credentials, err := s.credentials(user, password)
-	if err != nil {
+	m := &member{}
+	if m.credentials, err = s.credentials(user, password); err != nil {
 		return err
 	}
-	m := &member{}
-	if m.client, err = newClient(s.Tenant(name).Plane); err != nil {
+	if err := s.furnish(ctx, name, m); err != nil {
 		return err
 	}
 	if m.hookPort, err = freePort(); err != nil {
-		return err
-	}
-	for _, object := range []client.Object{
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: HubNamespace}},
-		secret("kubelb-git", credentials),
-	} {
-		if err := m.client.Create(ctx, object); err != nil {
-			return err
-		}
-	}
-	if m.config, err = serviceAccount(ctx, s.Tenant(name).Plane, m.client, "ccm"); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(s.Dir, "webhook-token"), []byte(s.hookToken), 0o600); err != nil {
@@ -391,19 +380,38 @@ func (s *System) join(ctx context.Context, name string) error {
 	return s.StartCCM(ctx, name)
 }
 
-// StartCCM starts a tenant's CCM, once the hub has a key.
-func (s *System) StartCCM(ctx context.Context, tenant string) error {
+// furnish puts into a tenant's cluster what a CCM needs there.
+func (s *System) furnish(ctx context.Context, name string, m *member) (err error) {
+	plane := s.Tenant(name).Plane
+	if m.client, err = newClient(plane); err != nil {
+		return err
+	}
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: HubNamespace}},
+		secret("kubelb-git", m.credentials),
+	} {
+		if err := m.client.Create(ctx, object); err != nil {
+			return err
+		}
+	}
+	m.config, err = serviceAccount(ctx, plane, m.client, "ccm")
+	return err
+}
+
+// StartCCM starts a tenant's CCM, once the hub has a key; args are added to
+// those it always has.
+func (s *System) StartCCM(ctx context.Context, tenant string, args ...string) error {
 	key, err := s.hubKey(ctx)
 	if err != nil {
 		return err
 	}
 	m := s.ccms[tenant]
-	args := []string{
+	args = append([]string{
 		"--kubeconfig", m.config, "--namespace", HubNamespace, "--cluster-name", tenant,
 		"--git-url", s.gitURL(), "--hub-key", key,
 		"--webhook-addr", fmt.Sprintf("127.0.0.1:%d", m.hookPort), "--webhook-token-file", filepath.Join(s.Dir, "webhook-token"),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
-	}
+	}, args...)
 	m.ccm, err = s.Start(Command{Name: "ccm-" + tenant, Path: s.ccmBinary, Args: append(args, s.options.CCMArgs...)})
 	return err
 }
