@@ -18,7 +18,9 @@ package clone
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -101,4 +103,29 @@ func (c *Clone) signed(ctx context.Context, hashes []string) (map[string]bool, e
 func (c *Clone) Signed(ctx context.Context, hash string) (bool, error) {
 	signed, err := c.signed(ctx, []string{hash})
 	return signed[hash], err
+}
+
+// SignedBy tells whether a commit has a good SSH signature of a key, written as in
+// an authorized_keys file.
+func (c *Clone) SignedBy(ctx context.Context, hash, key string) (bool, error) {
+	parts := strings.Fields(key)
+	if len(parts) < 2 || strings.ContainsAny(key, "\n\r") {
+		return false, errors.New("the key is not one line: type and key, as in an authorized_keys file")
+	}
+	file, err := os.CreateTemp("", "kubelbctl-signers-")
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = os.Remove(file.Name()) }()
+	_, err = fmt.Fprintf(file, "signer namespaces=\"git\" %s %s\n", parts[0], parts[1])
+	if err = errors.Join(err, file.Close()); err != nil {
+		return false, err
+	}
+	out, err := c.Git(ctx, "-c", "gpg.ssh.allowedSignersFile="+file.Name(), "-c", "gpg.ssh.revocationFile=", "-c", "gpg.minTrustLevel=undefined",
+		"log", "--no-walk", "--no-color", "--no-show-signature", "--format=%G?%n%GS", hash)
+	if err != nil {
+		return false, err
+	}
+	verdict, signer, _ := strings.Cut(out, "\n")
+	return verdict == "G" && signer == "signer", nil
 }

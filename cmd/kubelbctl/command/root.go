@@ -50,7 +50,7 @@ const (
 
 // verbs are all verbs. One that is added needs a line here and a file of its own.
 var verbs = []func(*Options) *cobra.Command{
-	newInit, newDiff, newValidate, newLog, newRelease, newApprove,
+	newInit, newDiff, newValidate, newLog, newRelease, newApprove, newSeal, newUnseal,
 }
 
 // Options are what all verbs share.
