@@ -27,3 +27,11 @@ var Template embed.FS
 
 // TemplateDir is the folder of [Template] that they are in.
 const TemplateDir = "repo-template"
+
+// CCMRights holds the manifests of the CCM's service account and rights.
+//
+//go:embed deploy/rbac/ccm/role.yaml deploy/rbac/ccm/binding.yaml
+var CCMRights embed.FS
+
+// CCMRightsDir is the folder of [CCMRights] that they are in.
+const CCMRightsDir = "deploy/rbac/ccm"

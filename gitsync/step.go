@@ -159,7 +159,7 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 	if err != nil {
 		return nil, err
 	}
-	in.Deletes = news.deletes
+	in.Deletes, in.Commit = news.deletes, now.intent.String()
 	in.Confirmed = d.refuse == nil && now.confirmed()
 	if err := l.reviewed(ctx, d, last, &in); err != nil {
 		return nil, err

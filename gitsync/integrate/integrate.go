@@ -18,6 +18,7 @@ package integrate
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,6 +39,9 @@ type Input struct {
 	// Deletes is the number of removals that the tenant vouches for: the signed
 	// trailers of all commits since the last integrated one.
 	Deletes int
+	// Commit is that of Intent, for the remedy that names what to confirm; empty if
+	// it is not known.
+	Commit string
 	// Confirmed lets any number of removals through.
 	Confirmed bool
 
@@ -126,7 +130,8 @@ func (s *step) guard() {
 		Object:  v1alpha1.KindTenant + " " + s.in.Tenant,
 		Reason:  v1alpha1.ReasonApplyGuarded,
 		Message: fmt.Sprintf("%d of %d documents vanished from the intent branch, more than the tenant's signed removals account for (%d); no change is taken until this is confirmed", gone, s.in.Decided, s.in.Deletes),
-		Remedy:  fmt.Sprintf("if the removals are meant, annotate the Tenant with %s: <commit of the intent branch>; else repair the tenant's cluster", v1alpha1.AnnotationConfirm),
+		Remedy: fmt.Sprintf("if the removals are meant, annotate the Tenant with %s: %s; else repair the tenant's cluster",
+			v1alpha1.AnnotationConfirm, cmp.Or(s.in.Commit, "<commit of the intent branch>")),
 	})
 }
 

@@ -335,6 +335,32 @@ func (s *System) KillEnvoy() error {
 // HubProcess is the running hub.
 func (s *System) HubProcess() *Process { return s.hub }
 
+// AddCluster adds a cluster that is nobody's tenant yet: RunCCM runs a CCM in it.
+func (s *System) AddCluster(ctx context.Context, name string) (err error) {
+	if _, err := s.Bed.AddTenant(ctx, name); err != nil {
+		return err
+	}
+	m := &member{}
+	m.client, err = newClient(s.Tenant(name).Plane)
+	s.ccms[name] = m
+	return err
+}
+
+// RunCCM runs a CCM with these arguments in a cluster, with the rights of the
+// service account that was installed there.
+func (s *System) RunCCM(name string, args []string) (err error) {
+	m := s.ccms[name]
+	if _, m.config, err = s.Tenant(name).AddUser("system:serviceaccount:" + HubNamespace + ":kubelb-ccm"); err != nil {
+		return err
+	}
+	args = append([]string{
+		"--kubeconfig", m.config, "--namespace", HubNamespace, "--metrics-addr", "0", "--enable-leader-election=false",
+	}, args...)
+	args = append(args, "--health-probe-bind-address", "0") // the pod's own port is not to be had here
+	m.ccm, err = s.Start(Command{Name: "ccm-" + name, Path: s.ccmBinary, Args: args})
+	return err
+}
+
 // AddTenant adds a tenant cluster, its Tenant in the hub and its CCM.
 func (s *System) AddTenant(ctx context.Context, name string) error {
 	if _, err := s.Bed.AddTenant(ctx, name); err != nil {

@@ -51,6 +51,7 @@ const (
 // verbs are all verbs. One that is added needs a line here and a file of its own.
 var verbs = []func(*Options) *cobra.Command{
 	newInit, newDiff, newValidate, newLog, newRelease, newApprove, newSeal, newUnseal,
+	newStatus, newTenant, newConfirm, newReject, newAcceptRewrite, newKeys,
 }
 
 // Options are what all verbs share.

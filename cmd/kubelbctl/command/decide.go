@@ -1,0 +1,185 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+	http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+package command
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kubelb/gitops/api/v1alpha1"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+func newConfirm(o *Options) *cobra.Command {
+	var commit string
+	cmd := &cobra.Command{
+		Use:   "confirm TENANT",
+		Short: "Let many removals of a tenant through",
+		Long: `Confirms what the hub holds back because too much of a tenant vanished at once, or
+because another cluster took its place. What is confirmed is exactly the commit
+that the hub speaks of; a later one is asked about again.
+
+Without --commit it is the commit that the tenant's problem names.`,
+		Example: `  kubelbctl confirm acme
+  kubelbctl confirm acme --commit 3f2a9c1d5b7e...`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: o.completeHubTenant,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.confirm(cmd.Context(), args[0], commit)
+		},
+	}
+	cmd.Flags().StringVar(&commit, "commit", "", "the commit of intent/TENANT, or of main, that is confirmed")
+	o.addHub(cmd)
+	return cmd
+}
+
+func (o *Options) confirm(ctx context.Context, name, commit string) error {
+	h, err := o.hub()
+	if err != nil {
+		return err
+	}
+	tenant, err := h.tenant(ctx, name)
+	if err != nil {
+		return err
+	}
+	if commit == "" {
+		if commit, err = asked(tenant); err != nil {
+			return err
+		}
+	}
+	if err := h.annotate(ctx, tenant, v1alpha1.AnnotationConfirm, commit); err != nil {
+		return h.explain(err, "Tenant "+name)
+	}
+	fmt.Fprintf(o.Out, "confirmed commit %s of tenant %s\n", commit, name)
+	return nil
+}
+
+// asked is the commit that a tenant's problems ask to confirm: their remedies
+// name the annotation with its value.
+func asked(tenant *v1alpha1.Tenant) (string, error) {
+	if tenant.Status.Git == nil {
+		return "", refuse("See kubelbctl status "+tenant.Name+".", "the hub has not looked at tenant %s yet", tenant.Name)
+	}
+	for _, p := range tenant.Status.Git.Problems {
+		_, rest, ok := strings.Cut(p.Remedy, v1alpha1.AnnotationConfirm+": ")
+		if !ok {
+			continue
+		}
+		if commit := hexPrefix(rest); len(commit) == 40 {
+			return commit, nil
+		}
+	}
+	return "", refuse("See kubelbctl status "+tenant.Name+". To confirm a certain commit beforehand, name it with --commit.",
+		"nothing of tenant %s waits to be confirmed", tenant.Name)
+}
+
+func hexPrefix(text string) string {
+	n := strings.IndexFunc(text, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') })
+	if n < 0 {
+		return text
+	}
+	return text[:n]
+}
+
+func newReject(o *Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "reject TENANT",
+		Short: "Reject what a tenant proposes",
+		Long: `Rejects the proposal on the tenant's review branch, as closing its pull request does:
+what main has stays, and the tenant is told. A later change is proposed again. What is
+rejected is exactly the proposal that the hub reports now.`,
+		Example:           `  kubelbctl reject acme`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: o.completeHubTenant,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.reject(cmd.Context(), args[0]) },
+	}
+	o.addHub(cmd)
+	return cmd
+}
+
+func (o *Options) reject(ctx context.Context, name string) error {
+	h, err := o.hub()
+	if err != nil {
+		return err
+	}
+	tenant, err := h.tenant(ctx, name)
+	if err != nil {
+		return err
+	}
+	if tenant.Status.Git == nil || tenant.Status.Git.Review == nil {
+		return refuse("See kubelbctl status "+name+".", "tenant %s proposes nothing", name)
+	}
+	review := tenant.Status.Git.Review
+	if err := h.annotate(ctx, tenant, v1alpha1.AnnotationReject, review.Commit); err != nil {
+		return h.explain(err, "Tenant "+name)
+	}
+	fmt.Fprintf(o.Out, "rejected proposal %s of tenant %s\n", review.Commit, name)
+	if review.URL != "" {
+		fmt.Fprintf(o.Out, "the hub closes %s\n", review.URL)
+	}
+	return nil
+}
+
+func newAcceptRewrite(o *Options) *cobra.Command {
+	var commit string
+	cmd := &cobra.Command{
+		Use:   "accept-rewrite GITSOURCE",
+		Short: "Go on with a main branch whose history was rewritten",
+		Long: `Accepts main as it is after somebody rewrote its history; the hub integrates and
+applies nothing before that. Documents that differ from what tenants ask for are held
+afterwards, and documents that people had deleted return.
+
+To go back to an older state do not rewrite: revert.`,
+		Example:           `  kubelbctl accept-rewrite fleet`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.acceptRewrite(cmd.Context(), args[0], commit) },
+	}
+	cmd.Flags().StringVar(&commit, "commit", "", "the commit of main that is accepted; the one that the GitSource's condition names if empty")
+	o.addHub(cmd)
+	return cmd
+}
+
+func (o *Options) acceptRewrite(ctx context.Context, name, commit string) error {
+	h, err := o.hub()
+	if err != nil {
+		return err
+	}
+	var source v1alpha1.GitSource
+	if err := h.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: name}, &source); err != nil {
+		return h.explain(err, "GitSource "+h.namespace+"/"+name)
+	}
+	if commit == "" {
+		stalled := apimeta.FindStatusCondition(source.Status.Conditions, "Stalled")
+		if stalled == nil || stalled.Reason != v1alpha1.ReasonMainRewritten {
+			return refuse("", "main of GitSource %s was not rewritten", name)
+		}
+		_, rest, _ := strings.Cut(stalled.Message, v1alpha1.AnnotationAcceptRewrite+"=")
+		if commit = hexPrefix(rest); len(commit) != 40 {
+			return refuse("Name the commit of main with --commit.", "the condition of GitSource %s names no commit: %s", name, stalled.Message)
+		}
+	}
+	if err := h.annotate(ctx, &source, v1alpha1.AnnotationAcceptRewrite, commit); err != nil {
+		return h.explain(err, "GitSource "+name)
+	}
+	fmt.Fprintf(o.Out, "accepted main of GitSource %s as of commit %s\n", name, commit)
+	return nil
+}

@@ -1,0 +1,309 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+	http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+package command
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kubelb/gitops"
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+func newTenant(o *Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "tenant", Short: "Add tenants", GroupID: groupHub, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newTenantAdd(o))
+	return cmd
+}
+
+func newTenantAdd(o *Options) *cobra.Command {
+	a := tenantAdder{options: o}
+	cmd := &cobra.Command{
+		Use:   "add TENANT",
+		Short: "Make a Tenant in the hub, and all that installs its CCM",
+		Long: `Makes a key for the tenant's CCM, the Tenant in the hub, which accepts intents that
+this key signed and no others, and a file of manifests that install the CCM in the
+tenant's cluster: namespace, rights, the key, the credentials of the Git server, and
+a Deployment that trusts the hub's key.
+
+The file holds the tenant's private key: hand it over as you hand over passwords. The
+hub keeps the public half only. Nothing of the hub's credentials is in it.`,
+		Example: `  kubelbctl tenant add acme --username ccm-acme --password-file token.txt
+  kubelbctl tenant add acme --ssh-key deploy-key --known-hosts known_hosts --review
+  kubelbctl tenant add acme --dry-run -o -`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0]) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&a.source, "source", "", "GitSource that the tenant belongs to; the one there is if empty")
+	flags.StringVar(&a.gitURL, "git-url", "", "URL of the repository as the tenant's cluster reaches it; that of the GitSource if empty")
+	flags.StringVar(&a.username, "username", "", "the CCM's user on the Git server")
+	flags.StringVar(&a.passwordFile, "password-file", "", "file with that user's password or token")
+	flags.StringVar(&a.sshKey, "ssh-key", "", "file with the private key of the CCM's deploy key, for ssh URLs")
+	flags.StringVar(&a.knownHosts, "known-hosts", "", "file with the Git server's keys, for ssh URLs: ssh-keyscan")
+	flags.StringVar(&a.image, "image", "kubelb-ccm:latest", "container image of the CCM")
+	flags.StringVar(&a.addressType, "node-address-type", "ExternalIP", "address of nodes that the hub reaches: ExternalIP, InternalIP or Hostname")
+	flags.BoolVar(&a.review, "review", false, "the tenant's changes wait for a pull request")
+	flags.BoolVar(&a.dryRun, "dry-run", false, "make nothing in the hub, and print its Tenant too")
+	flags.StringVarP(&a.out, "output-file", "f", "", "where the CCM's manifests go; <TENANT>-ccm.yaml if empty, - is standard output")
+	o.Config.AddFlags(flags)
+	return cmd
+}
+
+type tenantAdder struct {
+	options                                                    *Options
+	source, gitURL, username, passwordFile, sshKey, knownHosts string
+	image, addressType, out                                    string
+	review, dryRun                                             bool
+}
+
+func (a *tenantAdder) run(ctx context.Context, name string) error {
+	if !repo.ValidTenant(name) {
+		return usage(fmt.Sprintf("A tenant's name is a DNS label of at most %d characters.", repo.MaxTenantLength), "%q is not a tenant's name", name)
+	}
+	h, err := a.options.hub()
+	if err != nil {
+		return err
+	}
+	source, several, err := a.findSource(ctx, h)
+	if err != nil {
+		return err
+	}
+	keys, err := h.secretOf(ctx, v1alpha1.SecretHubKeys)
+	if err != nil {
+		return err
+	}
+	credentials, err := a.credentials()
+	if err != nil {
+		return err
+	}
+	private, public, err := newSSHKey()
+	if err != nil {
+		return err
+	}
+	tenant := &v1alpha1.Tenant{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindTenant},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha1.TenantSpec{Git: v1alpha1.TenantGit{AllowedSigners: []string{public}}},
+	}
+	if several {
+		tenant.Spec.Git.SourceRef = &v1alpha1.LocalReference{Name: source.Name, Namespace: source.Namespace}
+	}
+	if a.review {
+		tenant.Spec.Git.Review = v1alpha1.ReviewRequired
+	}
+	manifests, err := a.manifests(name, source, keys, private, public, credentials)
+	if err != nil {
+		return err
+	}
+	return a.deliver(ctx, h, tenant, manifests)
+}
+
+// findSource returns the GitSource of the tenant, and whether the hub has others.
+func (a *tenantAdder) findSource(ctx context.Context, h *hub) (*v1alpha1.GitSource, bool, error) {
+	var sources v1alpha1.GitSourceList
+	if err := h.List(ctx, &sources); err != nil {
+		return nil, false, h.explain(err, "GitSources")
+	}
+	var names []string
+	for i := range sources.Items {
+		if s := &sources.Items[i]; a.source == s.Name || a.source == "" && len(sources.Items) == 1 {
+			return s, len(sources.Items) > 1, nil
+		}
+		names = append(names, sources.Items[i].Name)
+	}
+	if len(names) == 0 {
+		return nil, false, refuse("Make one first: docs/operating.md.", "the hub has no GitSource")
+	}
+	return nil, false, usage("Name one with --source: "+strings.Join(names, ", ")+".", "the hub has %s", plural(len(names), "GitSource"))
+}
+
+// credentials of the CCM, in Flux's format.
+func (a *tenantAdder) credentials() (map[string][]byte, error) {
+	data := map[string][]byte{}
+	if a.username != "" {
+		data["username"] = []byte(a.username)
+	}
+	for key, file := range map[string]string{"password": a.passwordFile, "identity": a.sshKey, "known_hosts": a.knownHosts} {
+		if file == "" {
+			continue
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if key == "password" {
+			content = bytes.TrimSpace(content)
+		}
+		data[key] = content
+	}
+	return data, nil
+}
+
+// manifests are those of the tenant's cluster.
+func (a *tenantAdder) manifests(tenant string, source *v1alpha1.GitSource, keys *corev1.Secret, private []byte, public string, credentials map[string][]byte) ([]byte, error) {
+	var out bytes.Buffer
+	write := func(object any) error {
+		text, err := yaml.Marshal(object)
+		if err == nil {
+			fmt.Fprintf(&out, "---\n%s", text)
+		}
+		return err
+	}
+	secret := func(name string, data map[string][]byte) *corev1.Secret {
+		return &corev1.Secret{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: ccmNamespace, Name: name}, Data: data,
+		}
+	}
+	namespace := &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: ccmNamespace}}
+	if err := write(namespace); err != nil {
+		return nil, err
+	}
+	err := fs.WalkDir(gitops.CCMRights, gitops.CCMRightsDir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(gitops.CCMRights, path)
+		if !bytes.HasPrefix(text, []byte("---\n")) {
+			out.WriteString("---\n")
+		}
+		out.Write(text)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	objects := []any{secret("kubelb-ccm-key", map[string][]byte{
+		v1alpha1.HubKeyIdentity: private, v1alpha1.HubKeyIdentityPublic: []byte(public + "\n"),
+	})}
+	if len(credentials) > 0 {
+		objects = append(objects, secret("kubelb-git", credentials))
+	}
+	objects = append(objects, a.deployment(tenant, cmp.Or(a.gitURL, source.Spec.URL), strings.TrimSpace(string(keys.Data[v1alpha1.HubKeyIdentityPublic]))))
+	for _, object := range objects {
+		if err := write(object); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), nil
+}
+
+// ccmNamespace is where the CCM and what it keeps are, in the tenant's cluster.
+const ccmNamespace = "kubelb"
+
+func (a *tenantAdder) deployment(tenant, gitURL, hubKey string) *appsv1.Deployment {
+	labels := map[string]string{"app.kubernetes.io/name": "kubelb-ccm"}
+	return &appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: ccmNamespace, Name: "kubelb-ccm", Labels: labels},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(1)),
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					ServiceAccountName: "kubelb-ccm",
+					Containers: []corev1.Container{{
+						Name: "ccm", Image: a.image,
+						Args: []string{
+							"--cluster-name", tenant, "--git-url", gitURL, "--hub-key", hubKey,
+							"--node-address-type", a.addressType, "--health-probe-bind-address", ":8081",
+						},
+						ReadinessProbe: probe("/readyz"), LivenessProbe: probe("/healthz"),
+						SecurityContext: &corev1.SecurityContext{
+							RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), ReadOnlyRootFilesystem: new(true), AllowPrivilegeEscalation: new(false),
+							Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+						},
+					}},
+				},
+			},
+		},
+	}
+}
+
+func probe(path string) *corev1.Probe {
+	return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(8081)}}}
+}
+
+// deliver makes the Tenant and writes the manifests. The file comes first: a
+// Tenant whose key is lost would have to be made again.
+func (a *tenantAdder) deliver(ctx context.Context, h *hub, tenant *v1alpha1.Tenant, manifests []byte) error {
+	o := a.options
+	if a.dryRun {
+		text, err := yaml.Marshal(tenant)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(o.Out, "# in the hub\n%s# in the tenant's cluster\n", text)
+	} else if err := h.Get(ctx, client.ObjectKeyFromObject(tenant), &v1alpha1.Tenant{}); !apierrors.IsNotFound(err) {
+		if err == nil {
+			return refuse("Name another one, or see kubelbctl status "+tenant.Name+".", "the hub has a Tenant %s", tenant.Name)
+		}
+		return h.explain(err, "Tenant "+tenant.Name)
+	}
+	file := cmp.Or(a.out, tenant.Name+"-ccm.yaml")
+	if file == "-" || a.dryRun && a.out == "" {
+		if _, err := o.Out.Write(manifests); err != nil {
+			return err
+		}
+	} else if err := writePrivate(file, manifests); err != nil {
+		return err
+	}
+	if a.dryRun {
+		return nil
+	}
+	if err := h.Create(ctx, tenant, client.FieldOwner("kubelbctl")); err != nil {
+		return h.explain(err, "Tenant "+tenant.Name)
+	}
+	a.next(o.ErrOut, tenant.Name, file)
+	return nil
+}
+
+// next says what is left to do.
+func (a *tenantAdder) next(out io.Writer, tenant, file string) {
+	fmt.Fprintf(out, "tenant/%s created\n\nNext:\n", tenant)
+	fmt.Fprintf(out, "1. On the Git server, let the CCM's user or deploy key push to the branch intent/%s and to no other.\n", tenant)
+	if a.username == "" && a.passwordFile == "" && a.sshKey == "" {
+		fmt.Fprintf(out, "   Its credentials are not in the file: add a Secret kubelb-git in namespace %s (docs/operating.md).\n", ccmNamespace)
+	}
+	if file == "-" {
+		file = "the manifests"
+	}
+	fmt.Fprintf(out, "2. In the tenant's cluster: kubectl apply -f %s\n", file)
+	fmt.Fprintf(out, "3. See that it arrives: kubelbctl status %s --watch\n", tenant)
+}
