@@ -20,11 +20,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/seal"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/test/testbed"
 
@@ -53,10 +55,20 @@ func TestHubRebuiltFromGit(t *testing.T) {
 	s.settled(acme)
 	s.settled(globex)
 
-	backup, err := system.BackupHub(s.ctx)
+	manifests, err := system.OperatorsManifests(s.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	identity, recipient, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	backup, key := dir+"/keys.age", dir+"/key.txt"
+	if err := os.WriteFile(key, []byte(identity+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.does(nil, "keys", "backup", backup, "--recipient", recipient)
 	tips := map[string]string{acme: s.git("rev-parse", "intent/"+acme), globex: s.git("rev-parse", "intent/"+globex)}
 	statuses := map[string]*witness{acme: s.witness(acme, "web", addresses[acme]), globex: s.witness(globex, "shop", addresses[globex])}
 	if err := system.LoseHub(); err != nil {
@@ -67,7 +79,11 @@ func TestHubRebuiltFromGit(t *testing.T) {
 			t.Errorf("%s of %s is still served: nothing was lost", address, tenant)
 		}
 	}
-	if err := system.RebuildHub(s.ctx, backup); err != nil {
+	if err := system.NewHubPlane(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.does([]string{"secret/kubelb-hub-keys created", "secret/kubelb-sealing-keys created"}, "keys", "restore", backup, "--identity", key)
+	if err := system.RebuildHub(s.ctx, manifests); err != nil {
 		t.Fatal(err)
 	}
 	s.answers(addresses[acme], 8080, web)

@@ -25,54 +25,37 @@ import (
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Backup is what an operator keeps of a hub outside of it and outside of Git:
-// the Secrets of the hub's namespace, and the manifests that he wrote himself.
-type Backup struct {
-	Secrets []*corev1.Secret
-	Objects []client.Object // Config, GitSources, Tenants
-}
-
-// BackupHub saves what RebuildHub needs.
-func (s *System) BackupHub(ctx context.Context) (Backup, error) {
-	var b Backup
-	var secrets corev1.SecretList
-	if err := s.HubClient.List(ctx, &secrets, client.InNamespace(HubNamespace)); err != nil {
-		return b, err
-	}
-	for i := range secrets.Items {
-		secret := &secrets.Items[i]
-		bare(secret)
-		b.Secrets = append(b.Secrets, secret)
-	}
+// OperatorsManifests are what an operator wrote himself and keeps outside of the
+// hub: Config, GitSources and Tenants.
+func (s *System) OperatorsManifests(ctx context.Context) ([]client.Object, error) {
+	var manifests []client.Object
 	var configs v1alpha1.ConfigList
 	var sources v1alpha1.GitSourceList
 	var tenants v1alpha1.TenantList
 	err := errors.Join(s.HubClient.List(ctx, &configs), s.HubClient.List(ctx, &sources), s.HubClient.List(ctx, &tenants))
 	if err != nil {
-		return b, err
+		return nil, err
 	}
 	for i := range configs.Items {
 		configs.Items[i].Status = v1alpha1.ConfigStatus{}
-		b.Objects = append(b.Objects, &configs.Items[i])
+		manifests = append(manifests, &configs.Items[i])
 	}
 	for i := range sources.Items {
 		sources.Items[i].Status = v1alpha1.GitSourceStatus{}
-		b.Objects = append(b.Objects, &sources.Items[i])
+		manifests = append(manifests, &sources.Items[i])
 	}
 	for i := range tenants.Items {
 		tenants.Items[i].Status = v1alpha1.TenantStatus{}
-		b.Objects = append(b.Objects, &tenants.Items[i])
+		manifests = append(manifests, &tenants.Items[i])
 	}
-	for _, object := range b.Objects {
+	for _, object := range manifests {
 		bare(object)
 	}
-	return b, nil
+	return manifests, nil
 }
 
 // bare takes away what an API server adds to an object.
@@ -97,23 +80,20 @@ func (s *System) LoseHub() error {
 	return errors.Join(s.Hub.forget(), os.RemoveAll(filepath.Join(s.Dir, "state")))
 }
 
-// RebuildHub starts an empty control plane in the place of the lost one and
-// does what an operator does: CRDs, namespace, Secrets of the backup, rights,
-// Config, Tenants and GitSource, and the hub.
-func (s *System) RebuildHub(ctx context.Context, b Backup) error {
+// NewHubPlane starts an empty control plane in the place of the lost one and
+// installs the CRDs.
+func (s *System) NewHubPlane(ctx context.Context) error {
 	if err := s.Hub.Up(ctx); err != nil {
 		return err
 	}
-	if err := s.Hub.InstallCRDs(s.options.CRDs...); err != nil {
-		return err
-	}
-	objects := []client.Object{&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: HubNamespace}}}
-	for _, secret := range b.Secrets {
-		objects = append(objects, secret)
-	}
-	for _, object := range append(objects, b.Objects...) {
-		copied := object.DeepCopyObject().(client.Object)
-		if err := s.HubClient.Create(ctx, copied); err != nil && !apierrors.IsAlreadyExists(err) {
+	return s.Hub.InstallCRDs(s.options.CRDs...)
+}
+
+// RebuildHub applies what an operator applies to a new control plane, after the
+// keys were restored, and starts the hub.
+func (s *System) RebuildHub(ctx context.Context, manifests []client.Object) error {
+	for _, object := range manifests {
+		if err := s.HubClient.Create(ctx, object.DeepCopyObject().(client.Object)); err != nil {
 			return fmt.Errorf("restore %T %s: %w", object, object.GetName(), err)
 		}
 	}
