@@ -223,8 +223,15 @@ func entries(state *v1alpha1.TenantState) map[string]string {
 	for _, h := range state.Status.Held {
 		out[h.Path] += fmt.Sprintf("held %q\n", h)
 	}
+	url := ""
+	if state.Status.Review != nil {
+		url = state.Status.Review.URL
+	}
 	for _, p := range state.Status.Pending {
 		out[p.Path] += fmt.Sprintf("pending %q\n", p)
+		if p.Reason == v1alpha1.PendingReview {
+			out[p.Path] += "in " + url + "\n"
+		}
 	}
 	for _, p := range state.Status.Problems {
 		out[p.Path] += fmt.Sprintf("problem %q\n", p)

@@ -228,7 +228,7 @@ func (l *loop) openWish(ctx context.Context, d *decision) (wish, error) {
 		}
 	}
 	summary := describe.CompareAt(merged(facts, main), merged(facts, after), assigned)
-	return wish{stance: open, heads: heads(b, d.record.ReviewGeneration), text: textOf(name, b.tip, p.Trailers.Get(repo.TrailerIntent), summary)}, nil
+	return wish{stance: open, heads: heads(b, d.record.ReviewGeneration), decided: d.record.ReviewPull, text: textOf(name, b.tip, p.Trailers.Get(repo.TrailerIntent), summary)}, nil
 }
 
 // factsOf returns the nodes of a tenant and the backends that documents refer to.

@@ -55,6 +55,7 @@ const (
 
 // pull is a pull request as far as a step depends on it.
 type pull struct {
+	number    int64
 	state     forge.State
 	head, url string
 	asked     int // the question that this answers
@@ -76,6 +77,8 @@ type wish struct {
 	// heads are the commits of the branch that are not decided: a pull request that
 	// was closed or merged with one of them is for the loop to judge.
 	heads string
+	// decided is the number of the newest pull request that was judged already.
+	decided int64
 }
 
 type text struct{ title, body string }
@@ -91,9 +94,9 @@ func (t text) mark() string {
 
 const markStart = "<!-- kubelb "
 
-// has reports whether a commit is not decided.
-func (w wish) has(commit string) bool {
-	return commit != "" && strings.Contains(w.heads, " "+commit+" ")
+// waits reports whether a pull request that is not open is for the loop to judge.
+func (w wish) waits(pr forge.PullRequest) bool {
+	return pr.Number > w.decided && pr.HeadCommit != "" && strings.Contains(w.heads, " "+pr.HeadCommit+" ")
 }
 
 // desk keeps pull requests as the loop wants them, in a goroutine of its own: no
@@ -309,7 +312,7 @@ func fulfil(ctx context.Context, client forge.Forge, head string, f file) (pull,
 		if pr, err = client.Update(ctx, pr.Number, w.text.title, w.text.body); err != nil {
 			return pull{}, fmt.Errorf("update the pull request of %s: %w", head, err)
 		}
-	case w.stance == open && !opened && !(ok && w.has(pr.HeadCommit)):
+	case w.stance == open && !opened && !(ok && w.waits(pr)):
 		pr, err = client.Create(ctx, forge.Proposal{Head: head, Base: f.base, Title: w.text.title, Body: w.text.body})
 		if err != nil {
 			return pull{}, fmt.Errorf("open a pull request of %s: %w", head, err)
@@ -319,7 +322,7 @@ func fulfil(ctx context.Context, client forge.Forge, head string, f file) (pull,
 	if !ok {
 		return pull{}, nil
 	}
-	return pull{state: pr.State, head: pr.HeadCommit, url: pr.URL}, nil
+	return pull{number: pr.Number, state: pr.State, head: pr.HeadCommit, url: pr.URL}, nil
 }
 
 func shortReview(tenant string) string { return repo.ReviewRef(tenant)[len(repo.RefPrefix):] }

@@ -233,6 +233,9 @@ func (l *loop) reviewed(ctx context.Context, d *decision, last repo.Integrated, 
 	if err == nil && p == nil && d.review.gone && d.review.newest(0, last.ReviewGeneration) != nil {
 		d.frozen = l.askForge(d)
 	}
+	if waits := d.review.newest(0, last.ReviewGeneration) != nil; !waits && outcomes[d.seen.pull.state] != "" {
+		d.record.ReviewPull = max(d.record.ReviewPull, d.seen.pull.number) // none of a later review
+	}
 	if ofContent(err) {
 		d.frozen, d.problem = true, l.reviewProblem(d.tenant.name, reasonReviewForeign,
 			"cannot be read: "+err.Error(), "delete the branch: the hub makes it anew")
@@ -257,15 +260,20 @@ func (l *loop) recall(ctx context.Context, d *decision, p *proposal, outcome rep
 	}
 	in.Closed = true
 	d.outcome = outcome
-	d.record.Review, d.record.ReviewGeneration, d.record.ReviewOutcome = d.decides, p.generation, outcome
+	d.note(d.decides, p.generation, outcome, max(d.seen.pull.number, d.record.ReviewPull))
 	return nil
 }
 
 // withdraw notes that nothing is left of a proposal that was not decided.
 func (d *decision) withdraw() {
 	if p := d.review.newest(0, d.record.ReviewGeneration); p != nil && !d.review.gone && !d.frozen && len(d.result.Review) == 0 {
-		d.record.Review, d.record.ReviewGeneration, d.record.ReviewOutcome = d.review.tip.String(), p.generation, repo.ReviewWithdrawn
+		d.note(d.review.tip.String(), p.generation, repo.ReviewWithdrawn, max(d.seen.pull.number, d.record.ReviewPull))
 	}
+}
+
+// note has base/main say what became of a review.
+func (d *decision) note(commit string, generation int64, outcome repo.ReviewOutcome, pull int64) {
+	d.record.Review, d.record.ReviewGeneration, d.record.ReviewOutcome, d.record.ReviewPull = commit, generation, outcome, pull
 }
 
 // reopen takes back that a review was rejected: base becomes what it was.
@@ -291,7 +299,7 @@ func (l *loop) reopen(ctx context.Context, d *decision, p *proposal, in *integra
 		}
 	}
 	d.outcome = repo.ReviewReopened
-	d.record.Review, d.record.ReviewGeneration, d.record.ReviewOutcome = d.decides, p.generation-1, repo.ReviewReopened
+	d.note(d.decides, p.generation-1, repo.ReviewReopened, d.seen.pull.number-1)
 	return nil
 }
 
@@ -321,22 +329,22 @@ func merged(trees ...repo.Tree) repo.Tree {
 // verdict finds the proposal that is open or was decided as a whole, and how. A
 // proposal whose outcome is empty is open.
 func (l *loop) verdict(ctx context.Context, d *decision, last repo.Integrated) (*proposal, repo.ReviewOutcome, error) {
-	b, pull := d.review, d.seen.pull
-	decided := last.ReviewGeneration
+	b, pull, decided := d.review, d.seen.pull, last.ReviewGeneration
+	said := outcomes[pull.state]
+	if pull.number <= last.ReviewPull {
+		said = ""
+	}
 	// What was said of a commit is said of the proposal that it contains.
-	for _, said := range []struct {
+	for _, by := range []struct {
 		commit  string
 		outcome repo.ReviewOutcome
-	}{
-		{d.seen.reject, repo.ReviewRejected},
-		{pull.head, outcomes[pull.state]},
-	} {
-		if said.commit == "" || said.outcome == "" {
+	}{{d.seen.reject, repo.ReviewRejected}, {pull.head, said}} {
+		if by.commit == "" || by.outcome == "" {
 			continue
 		}
-		if p := b.newest(b.index(said.commit), decided); p != nil {
-			d.decides = said.commit
-			return p, said.outcome, nil
+		if p := b.newest(b.index(by.commit), decided); p != nil {
+			d.decides = by.commit
+			return p, by.outcome, nil
 		}
 	}
 	p := b.newest(0, decided)

@@ -144,6 +144,9 @@ type Integrated struct {
 	Review           string        `json:"review,omitempty"`
 	ReviewGeneration int64         `json:"reviewGeneration,omitempty"`
 	ReviewOutcome    ReviewOutcome `json:"reviewOutcome,omitempty"`
+	// ReviewPull is the number of the newest pull request that was decided: not
+	// every forge knows which commits a closed one was closed with.
+	ReviewPull int64 `json:"reviewPull,omitempty"`
 }
 
 // What base/main holds of changes on main that nobody entitled has signed

@@ -50,7 +50,7 @@ func wanted(in Input) []metav1.Condition {
 	}
 	if len(pending) > 0 {
 		reason := cmp.Or(pending[0].Reason, v1alpha1.PendingReview)
-		add(ConditionPending, reason, sentences(pending, pendingSentence))
+		add(ConditionPending, reason, append(reviewSentence(in, pending), sentences(pending, pendingSentence)...))
 	}
 	if len(problems) > 0 {
 		add(ConditionProblem, problems[0].Reason, sentences(problems, problemSentence))
@@ -169,6 +169,18 @@ func pendingSentence(p v1alpha1.PendingField) string {
 		return what + " waits, because with what is on main it would not be valid"
 	}
 	return what + " waits: " + p.Reason
+}
+
+// reviewSentence says where people decide what waits for review.
+func reviewSentence(in Input, pending []v1alpha1.PendingField) []string {
+	waits := slices.ContainsFunc(pending, func(p v1alpha1.PendingField) bool { return p.Reason == v1alpha1.PendingReview })
+	switch {
+	case !waits || in.State == nil || in.State.Status.Review == nil:
+		return nil
+	case in.State.Status.Review.URL != "":
+		return []string{"review at " + in.State.Status.Review.URL}
+	}
+	return []string{"review on the branch review/" + strings.TrimPrefix(in.State.Namespace, v1alpha1.TenantNamespacePrefix)}
 }
 
 func problemSentence(p v1alpha1.Problem) string {
