@@ -72,6 +72,13 @@ func TestVanishedIntentsAreGuardedUntilConfirmed(t *testing.T) {
 	acme.hasPorts("web7", 87)
 	removal := acme.push(acme.without(7))
 	acme.becomes(v1alpha1.ReasonApplyGuarded)
+	eventually(t, "the remedy names the commit", func() string {
+		problems := acme.state().Status.Problems
+		if len(problems) != 1 || !strings.Contains(problems[0].Remedy, v1alpha1.AnnotationConfirm+": "+removal.String()) {
+			return fmt.Sprintf("problems are %+v", problems)
+		}
+		return ""
+	})
 	acme.hasPorts("web0", 80)
 	b.annotate(acme.tenantObject(), v1alpha1.AnnotationConfirm, removal.String())
 	acme.decided()

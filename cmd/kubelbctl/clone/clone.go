@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kubelb/gitops/api/repo"
 )
@@ -46,10 +47,22 @@ type Clone struct {
 	Interactive *Streams
 }
 
-// Streams are a person's terminal.
+// Streams are a person's terminal. What git says is for Err, whatever git calls it.
 type Streams struct {
-	In       io.Reader
-	Out, Err io.Writer
+	In  io.Reader
+	Err io.Writer
+}
+
+// shared is a writer for both outputs of a process.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
 }
 
 // ErrNoClone says that a folder is in no clone.
@@ -113,7 +126,8 @@ func (c *Clone) Talk(ctx context.Context, args ...string) error {
 	cmd := c.command(ctx, args...)
 	var stderr bytes.Buffer
 	if s := c.Interactive; s != nil {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, s.Err, io.MultiWriter(s.Err, &stderr)
+		out := &shared{w: s.Err}
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = s.In, out, io.MultiWriter(out, &stderr)
 	} else {
 		cmd.Stderr = &stderr
 	}

@@ -95,7 +95,7 @@ func (a *approver) tenant(ctx context.Context, c *clone.Clone, tenant, review st
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(a.options.Out, s.Text())
+	a.options.say("%s", s.Text())
 	if a.dryRun {
 		return nil
 	}
@@ -130,7 +130,7 @@ func (a *approver) commit(ctx context.Context, c *clone.Clone, commit string) er
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(a.options.Out, s.Text())
+	a.options.say("%s", s.Text())
 	if a.dryRun {
 		return nil
 	}

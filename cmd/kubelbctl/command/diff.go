@@ -104,9 +104,9 @@ func (o *Options) diffPeople(ctx context.Context, d differ, output string) error
 	}
 	switch output {
 	case outputText:
-		fmt.Fprintf(o.Out, "HELD: people changed this on %s; it does not follow the tenant.\n%s\nPENDING: tenants ask for this; it is not decided.\n%s", d.clone.Main, p.Held.Text(), p.Pending.Text())
+		o.say("HELD: people changed this on %s; it does not follow the tenant.\n%s\nPENDING: tenants ask for this; it is not decided.\n%s", d.clone.Main, p.Held.Text(), p.Pending.Text())
 	case outputMarkdown:
-		fmt.Fprintf(o.Out, "## Held\n\nPeople changed this on `%s`; it does not follow the tenant.\n%s\n## Pending\n\nTenants ask for this; it is not decided.\n%s", d.clone.Main, p.Held.Markdown(), p.Pending.Markdown())
+		o.say("## Held\n\nPeople changed this on `%s`; it does not follow the tenant.\n%s\n## Pending\n\nTenants ask for this; it is not decided.\n%s", d.clone.Main, p.Held.Markdown(), p.Pending.Markdown())
 	default:
 		return encode(o.Out, output, p)
 	}

@@ -94,28 +94,28 @@ func (i *initer) run(ctx context.Context, where string) error {
 	if err := c.Talk(ctx, "commit", "--quiet", "--message", "Begin the repository of the fleet"); err != nil {
 		return fmt.Errorf("the files are in %s, but they could not be committed: %w", c.Dir, err)
 	}
-	fmt.Fprintf(i.options.Out, "made the repository in %s, repositoryID %s\n", c.Dir, id)
+	i.options.say("made the repository in %s, repositoryID %s\n", c.Dir, id)
 	if i.push {
 		if err := push(ctx, i.options, c, false); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(i.options.Out, "not pushed yet: git -C %s push %s HEAD:%s\n", c.Dir, c.Remote, c.Main)
+		i.options.say("not pushed yet: git -C %s push %s HEAD:%s\n", c.Dir, c.Remote, c.Main)
 	}
-	fmt.Fprintf(i.options.Out, "\n%s", steps(i.forge, c.Main))
+	i.options.say("\n%s", steps(i.forge, c.Main))
 	return nil
 }
 
 // prepare makes or clones the repository, which must have no commit yet.
 func (i *initer) prepare(ctx context.Context, where string) (*clone.Clone, error) {
 	o := i.options
-	dir, at := where, &clone.Clone{Dir: o.dir}
+	var dir string
 	if isURL(where) {
 		dir = filepath.Join(o.dir, strings.TrimSuffix(filepath.Base(strings.TrimSuffix(strings.ReplaceAll(where, ":", "/"), "/")), ".git"))
 		if err := empty(dir); err != nil {
 			return nil, err
 		}
-		at.Interactive = &clone.Streams{In: o.In, Out: o.Out, Err: o.ErrOut}
+		at := &clone.Clone{Dir: o.dir, Interactive: o.streams()}
 		if err := at.Talk(ctx, "clone", "--quiet", "--origin", o.remote, "--", where, absolute(dir)); err != nil {
 			return nil, err
 		}
@@ -137,7 +137,7 @@ func (i *initer) prepare(ctx context.Context, where string) (*clone.Clone, error
 	if err != nil {
 		return nil, err
 	}
-	c.Interactive = &clone.Streams{In: o.In, Out: o.Out, Err: o.ErrOut}
+	c.Interactive = o.streams()
 	if refs, err := c.Git(ctx, "for-each-ref", "--count=1"); err != nil || refs != "" {
 		return nil, refuse("Name an empty repository: the hub takes over a repository only as kubelbctl init makes it.", "%s has commits already", where)
 	}

@@ -61,10 +61,10 @@ allowed signers with --signers or set gpg.ssh.allowedSignersFile.`,
 }
 
 type logger struct {
-	options                       *Options
-	kind, signers, output, tenant string
-	limit                         int
-	facts                         bool
+	options               *Options
+	kind, signers, output string
+	limit                 int
+	facts                 bool
 }
 
 // entry is a commit of the log.
@@ -134,9 +134,6 @@ func (l *logger) pathspecs(args []string) ([]string, error) {
 		namespace, name, err := parseObject(args[1])
 		if err != nil {
 			return nil, err
-		}
-		if p := (repo.Path{Tenant: "t", Kind: "Route", Namespace: namespace, Name: name, SourceKind: "ingress"}); p.Source() == "" {
-			return nil, usage("", "%q names no object", args[1])
 		}
 		if strings.ContainsAny(namespace+name, "*?[\\") {
 			return nil, usage("", "%q names no object", args[1])

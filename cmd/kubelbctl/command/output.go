@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"sigs.k8s.io/yaml"
@@ -55,13 +56,9 @@ func encode(w io.Writer, output string, value any) error {
 func table(w io.Writer, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	for _, row := range rows {
-		for n, cell := range row {
-			if n > 0 {
-				fmt.Fprint(t, "\t")
-			}
-			fmt.Fprint(t, cell)
+		if _, err := fmt.Fprintln(t, strings.Join(row, "\t")); err != nil {
+			return err
 		}
-		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

@@ -113,7 +113,7 @@ func (r *releaser) run(ctx context.Context, tenant, object string) error {
 	if err := c.Talk(ctx, "commit", "--quiet", "--message", subject, "--only", "--", ":(top,literal)"+name); err != nil {
 		return err
 	}
-	fmt.Fprint(r.options.Out, summary.Text())
+	r.options.say("%s", summary.Text())
 	return push(ctx, r.options, c, r.noPush)
 }
 
@@ -166,7 +166,7 @@ func push(ctx context.Context, o *Options, c *clone.Clone, no bool) error {
 		return err
 	}
 	if no {
-		fmt.Fprintf(o.Out, "committed %.12s, not pushed: git push %s HEAD:%s\n", commit, c.Remote, c.Main)
+		o.say("committed %.12s, not pushed: git push %s HEAD:%s\n", commit, c.Remote, c.Main)
 		return nil
 	}
 	if err := c.Talk(ctx, "push", "--quiet", c.Remote, "HEAD:"+repo.RefPrefix+c.Main); err != nil {
@@ -175,6 +175,6 @@ func push(ctx context.Context, o *Options, c *clone.Clone, no bool) error {
 			Remedy: fmt.Sprintf("If %s moved on: git pull --rebase %s %s && git push %s HEAD:%s. If the branch is protected, push to another one and open a pull request.", c.Main, c.Remote, c.Main, c.Remote, c.Main),
 		}
 	}
-	fmt.Fprintf(o.Out, "pushed %.12s to %s\n", commit, c.Main)
+	o.say("pushed %.12s to %s\n", commit, c.Main)
 	return nil
 }

@@ -105,18 +105,19 @@ func Run(ctx context.Context, args []string, version string, streams genericioop
 	case errors.As(err, &quiet):
 		return int(quiet)
 	}
-	fmt.Fprintf(streams.ErrOut, "%s: %v\n", root.DisplayName(), err)
+	complain := func(format string, args ...any) { _, _ = fmt.Fprintf(streams.ErrOut, format, args...) }
+	complain("%s: %v\n", root.DisplayName(), err)
 	switch {
 	case errors.As(err, &refusal):
 		if refusal.Remedy != "" {
-			fmt.Fprintf(streams.ErrOut, "%s\n", refusal.Remedy)
+			complain("%s\n", refusal.Remedy)
 		}
 		if refusal.Code != 0 {
 			return refusal.Code
 		}
 		return ExitRefused
 	case errors.Is(err, clone.ErrNoClone):
-		fmt.Fprintln(streams.ErrOut, "Run it in a clone of the repository, or name one with -C.")
+		complain("Run it in a clone of the repository, or name one with -C.\n")
 	}
 	return ExitFailed
 }
@@ -172,18 +173,23 @@ func checked(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// say prints for the person. One who no longer listens is told nothing.
+func (o *Options) say(format string, args ...any) { _, _ = fmt.Fprintf(o.Out, format, args...) }
+
 // open opens the clone, and fetches if --fetch was given.
 func (o *Options) open(ctx context.Context) (*clone.Clone, error) {
 	c, err := clone.Open(ctx, o.dir, o.remote, o.main)
 	if err != nil {
 		return nil, err
 	}
-	c.Interactive = &clone.Streams{In: o.In, Out: o.Out, Err: o.ErrOut}
+	c.Interactive = o.streams()
 	if o.fetch {
 		err = c.Fetch(ctx)
 	}
 	return c, err
 }
+
+func (o *Options) streams() *clone.Streams { return &clone.Streams{In: o.In, Err: o.ErrOut} }
 
 func (o *Options) addFetch(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.fetch, "fetch", false, "fetch from the remote first")

@@ -110,7 +110,7 @@ func (s *sealer) run(ctx context.Context) error {
 	if err := writeFile(filepath.Join(c.Dir, filepath.FromSlash(path)), data); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.options.Out, "wrote %s; commit and push it\n", path)
+	s.options.say("wrote %s; commit and push it\n", path)
 	return nil
 }
 

@@ -147,10 +147,10 @@ func (o *Options) printResult(r check.Result, output string) error {
 	case outputGitHub:
 		o.printProblems("", r)
 		for _, p := range r.Problems {
-			fmt.Fprintln(o.Out, annotation("error", p))
+			o.say("%s\n", annotation("error", p))
 		}
 		for _, p := range r.Warnings {
-			fmt.Fprintln(o.Out, annotation("warning", p))
+			o.say("%s\n", annotation("warning", p))
 		}
 		return nil
 	}
@@ -160,19 +160,19 @@ func (o *Options) printResult(r check.Result, output string) error {
 func (o *Options) printProblems(indent string, r check.Result) {
 	for n, list := range [][]v1alpha1.Problem{r.Problems, r.Warnings} {
 		for _, p := range list {
-			fmt.Fprintf(o.Out, "%s%s: %s: %s\n", indent, cmp.Or(describe.Visible(p.Path), repo.TenantsDir), []string{"problem", "warning"}[n], describe.Visible(p.Message))
+			o.say("%s%s: %s: %s\n", indent, cmp.Or(describe.Visible(p.Path), repo.TenantsDir), []string{"problem", "warning"}[n], describe.Visible(p.Message))
 			for _, line := range [][2]string{{"object", p.Object}, {"field", p.Field}, {"remedy", p.Remedy}} {
 				if line[1] != "" {
-					fmt.Fprintf(o.Out, "%s    %-7s %s\n", indent, line[0]+":", describe.Visible(line[1]))
+					o.say("%s    %-7s %s\n", indent, line[0]+":", describe.Visible(line[1]))
 				}
 			}
 		}
 	}
-	fmt.Fprintf(o.Out, "%s%s good, %s, %s", indent, plural(r.Documents, "document"), plural(len(r.Problems), "problem"), plural(len(r.Warnings), "warning"))
+	o.say("%s%s good, %s, %s", indent, plural(r.Documents, "document"), plural(len(r.Problems), "problem"), plural(len(r.Warnings), "warning"))
 	if r.Elsewhere > 0 {
-		fmt.Fprintf(o.Out, " (and %s in files that are not changed)", plural(r.Elsewhere, "problem"))
+		o.say(" (and %s in files that are not changed)", plural(r.Elsewhere, "problem"))
 	}
-	fmt.Fprintln(o.Out)
+	o.say("\n")
 }
 
 // annotation is a workflow command of GitHub.
