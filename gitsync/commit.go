@@ -47,6 +47,10 @@ func groups(decisions []*decision, subject func(d *decision, path string) string
 	var facts, single, many []group
 	for _, d := range decisions {
 		tenant := d.tenant.name
+		if d.removes {
+			facts = append(facts, group{d, tenant + ": tenant removed", d.result.Main})
+			continue
+		}
 		factual, wishes := map[string][]byte{}, map[string][]byte{}
 		for _, path := range slices.Sorted(maps.Keys(d.result.Main)) {
 			content := d.result.Main[path]

@@ -87,6 +87,7 @@ type loop struct {
 	helpers sync.WaitGroup             // goroutines beside the loop's
 	lends   int                        // tenants of other sources whose intents are here
 	config  string                     // version of the hub's Config that was read last
+	leaving map[string]*leaver         // tenants that are being deleted
 	strays  []v1alpha1.Problem         // folders on main that belong to no tenant of ours
 
 	// What has to be done again, and when.
@@ -107,7 +108,7 @@ func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
 		signer: s.signer, options: s.options, inbox: in,
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
-		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{},
+		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{}, leaving: map[string]*leaver{},
 	}
 	l.desk = newDesk(
 		func(tenant string, a answer) { in.answered(tenant, a) },
@@ -132,7 +133,7 @@ func (r *retry) due(now time.Time) bool { return !r.at.IsZero() && !now.Before(r
 
 // run takes turns until the context ends.
 func (l *loop) run(ctx context.Context) {
-	defer l.close()
+	defer l.end()
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.helpers.Wait()
 	defer cancel()
@@ -156,6 +157,15 @@ func (l *loop) run(ctx context.Context) {
 func (l *loop) close() {
 	if l.remote != nil {
 		l.remote.Close()
+	}
+}
+
+// end is for a loop that takes no more turns.
+func (l *loop) end() {
+	l.close()
+	sourceReady.DeleteLabelValues(l.key.String())
+	for _, t := range l.tenants {
+		t.unmeasure()
 	}
 }
 
@@ -220,6 +230,7 @@ func (l *loop) turn(ctx context.Context, w work) {
 	if l.source == nil || ctx.Err() != nil {
 		return
 	}
+	l.explainLeaving(ctx)
 	if l.source.Spec.Suspend {
 		l.forgetApplied() // read everything again after it
 		l.writeSource(ctx)

@@ -40,6 +40,22 @@ var (
 		Name: "kubelb_manager_gitsync_objects_total",
 		Help: "Objects applied, pruned or put back, by result.",
 	}, []string{"gitsource", "action", "result"})
+	heldFields = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubelb_manager_held_fields",
+		Help: "Fields of a tenant that people keep from following it.",
+	}, []string{"tenant"})
+	pendingFields = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubelb_manager_pending_fields",
+		Help: "Fields of a tenant's intents that wait for review, the guard or a repair.",
+	}, []string{"tenant"})
+	tenantProblems = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubelb_manager_problems",
+		Help: "Mistakes in a tenant's files and intents.",
+	}, []string{"tenant"})
+	sourceReady = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubelb_manager_gitsource_ready",
+		Help: "1 while the repository of a GitSource is followed.",
+	}, []string{"gitsource"})
 )
 
 var (
@@ -53,7 +69,21 @@ var (
 	}, []string{"result"})
 )
 
+// measure shows what there is to tell of a tenant.
+func (t *tenant) measure() {
+	heldFields.WithLabelValues(t.name).Set(float64(len(t.outcome.Held)))
+	pendingFields.WithLabelValues(t.name).Set(float64(len(t.outcome.Pending)))
+	tenantProblems.WithLabelValues(t.name).Set(float64(len(t.problems())))
+}
+
+// unmeasure is for a tenant that is gone.
+func (t *tenant) unmeasure() {
+	for _, gauge := range []*prometheus.GaugeVec{heldFields, pendingFields, tenantProblems} {
+		gauge.DeleteLabelValues(t.name)
+	}
+}
+
 func init() {
 	metrics.Registry.MustRegister(reviewsOpen, forgeCalls)
-	metrics.Registry.MustRegister(passes, passSeconds, pushes, applies)
+	metrics.Registry.MustRegister(passes, passSeconds, pushes, applies, heldFields, pendingFields, tenantProblems, sourceReady)
 }

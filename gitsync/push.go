@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -46,6 +47,7 @@ func (l *loop) push(ctx context.Context, decisions []*decision) error {
 	if err := l.moved(c); err != nil {
 		return err
 	}
+	decisions = slices.DeleteFunc(decisions, func(d *decision) bool { return d.removes })
 	if err := l.propose(ctx, decisions); err != nil {
 		return err
 	}

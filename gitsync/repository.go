@@ -307,7 +307,7 @@ func (l *loop) trusts(c git.Commit) bool {
 func (l *loop) findStrays() {
 	l.strays = nil
 	for _, name := range slices.Sorted(maps.Keys(l.mainDir)) {
-		if l.tenants[name] != nil {
+		if l.tenants[name] != nil || l.leaving[name] != nil {
 			continue
 		}
 		l.strays = append(l.strays, v1alpha1.Problem{

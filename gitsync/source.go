@@ -126,9 +126,14 @@ func (l *loop) loadTenants(ctx context.Context) error {
 	var mains []client.ObjectKey
 	l.lends, mains = sourcesOf(tenants.Items, sources.Items, l.key, l.options.Namespace)
 	mine := 0
+	clear(l.leaving)
 	for i := range tenants.Items {
 		object := &tenants.Items[i]
-		if !repo.ValidTenant(object.Name) || !object.DeletionTimestamp.IsZero() || !l.owns(object, mains) {
+		leaves := !object.DeletionTimestamp.IsZero()
+		if !repo.ValidTenant(object.Name) || leaves || !l.owns(object, mains) {
+			if leaves && l.owns(object, mains) {
+				l.leave(object)
+			}
 			if l.tenants[object.Name] != nil {
 				l.drop(object.Name)
 			}
@@ -157,6 +162,7 @@ func (l *loop) loadTenant(ctx context.Context, object *v1alpha1.Tenant) error {
 	}
 	if t.object == nil || t.object.ResourceVersion != object.ResourceVersion || t.object.UID != object.UID {
 		t.object, t.untold = object.DeepCopy(), true
+		l.keep(ctx, t.object)
 		l.meet(ctx, t)
 		l.want(t)
 	}
@@ -168,6 +174,9 @@ func (l *loop) loadTenant(ctx context.Context, object *v1alpha1.Tenant) error {
 
 // drop forgets a tenant that is no longer the loop's.
 func (l *loop) drop(name string) {
+	if t := l.tenants[name]; t != nil {
+		t.unmeasure()
+	}
 	delete(l.tenants, name)
 	delete(l.todo, name)
 }

@@ -57,6 +57,7 @@ func (l *loop) announce(ctx context.Context) {
 			continue
 		}
 		t.untold = false
+		t.measure()
 		l.writeState(ctx, t)
 		l.writeTenant(ctx, t)
 	}
@@ -317,6 +318,11 @@ func (l *loop) writeSource(ctx context.Context) {
 		f = &failure{reason: v1alpha1.ReasonApplyFailed, message: "some objects could not be applied yet; their tenants' problems say which"}
 	}
 	problems := append(l.forgeProblems(), l.strays...)
+	ready := 0.0
+	if f == nil {
+		ready = 1
+	}
+	sourceReady.WithLabelValues(l.key.String()).Set(ready)
 	status := v1alpha1.GitSourceStatus{
 		RepositoryID: l.id, LastHandledReconcileAt: l.source.Annotations[v1alpha1.AnnotationReconcile],
 		ProblemCount: int32(len(problems)), Problems: first(problems), Revision: l.source.Status.Revision,

@@ -55,8 +55,9 @@ func (l *loop) sync(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = l.push(ctx, decisions)
+		err = l.push(ctx, append(decisions, l.archive(ctx)...))
 		if err == nil {
+			l.bidFarewell(ctx)
 			passes.WithLabelValues(l.key.String(), "done").Inc()
 			passSeconds.WithLabelValues(l.key.String()).Observe(l.now().Sub(started).Seconds())
 			return l.dropAnnotations(ctx, decisions)
@@ -95,6 +96,9 @@ type decision struct {
 	// before the step's own edits, because a review was opened again.
 	record repo.Integrated
 	rebase map[string][]byte
+
+	// removes: the tenant is gone, and its folder goes in one commit.
+	removes bool
 }
 
 // decideAll takes the step of every tenant of which anything changed.

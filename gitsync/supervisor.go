@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -171,14 +172,19 @@ func (s *supervisor) watch(mgr ctrl.Manager) error {
 		For(&v1alpha1.GitSource{}, builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool { return specChanged(e.ObjectOld, e.ObjectNew) },
 		})).
-		Watches(&v1alpha1.Tenant{}, s.wakeOn(specChanged)).
+		Watches(&v1alpha1.Tenant{}, s.wakeOn(func(before, after client.Object) bool {
+			return specChanged(before, after) || !slices.Equal(before.GetFinalizers(), after.GetFinalizers())
+		})).
 		Watches(&v1alpha1.Config{}, s.wakeOn(specChanged)).
 		Watches(&v1alpha1.TenantState{}, s.onState()).
 		WithOptions(controller.Options{NeedLeaderElection: new(true)})
 	for _, object := range appliedKinds() {
 		b = b.Watches(object, s.onObject())
 	}
-	return b.Complete(s)
+	if err := b.Complete(s); err != nil {
+		return err
+	}
+	return s.watchLeaving(mgr)
 }
 
 // appliedKinds are the kinds that a tenant's folder can hold.

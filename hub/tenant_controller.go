@@ -226,8 +226,12 @@ func (r *tenants) cleanUp(ctx context.Context, tenant *v1alpha1.Tenant) error {
 	if err != nil {
 		return err
 	}
-	if left == "" {
+	gone := left == ""
+	if gone && len(tenant.Finalizers) == 1 {
 		return r.removeFinalizer(ctx, tenant)
+	}
+	if gone {
+		left = "whoever keeps it: its load balancers are gone; see the other conditions"
 	}
 	status := *tenant.Status.DeepCopy()
 	status.ObservedGeneration, status.Phase = tenant.Generation, v1alpha1.PhaseTerminating
@@ -235,7 +239,10 @@ func (r *tenants) cleanUp(ctx context.Context, tenant *v1alpha1.Tenant) error {
 	c.reconciling(v1alpha1.PhaseTerminating, "waits for "+left)
 	status.Conditions = c.list
 	status.LoadBalancers = int32(len(r.list(ctx, client.InNamespace(v1alpha1.TenantNamespace(tenant.Name)))))
-	return r.writeTenant(ctx, tenant, status)
+	if err := r.writeTenant(ctx, tenant, status); err != nil || !gone {
+		return err
+	}
+	return r.removeFinalizer(ctx, tenant)
 }
 
 // endNamespace deletes the load balancers of a namespace and then the namespace,

@@ -85,6 +85,21 @@ func TestADeletedTenantTakesItsLoadBalancersFirst(t *testing.T) {
 	}
 }
 
+func TestATenantThatOthersKeepSaysThatTheHubLetItGo(t *testing.T) {
+	b := newBed(t)
+	tenant := b.ready("keeper")
+	change(b, tenant, func(t *v1alpha1.Tenant) { t.Finalizers = append(t.Finalizers, v1alpha1.FinalizerArchive) })
+	b.remove(tenant)
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tenant-keeper"}}
+	waitFor(b, "the namespace is deleted", namespace, func(n *corev1.Namespace) bool { return !n.DeletionTimestamp.IsZero() })
+	b.finalizeNamespace(namespace.Name)
+	waitFor(b, "the hub lets go", tenant, func(t *v1alpha1.Tenant) bool {
+		return len(t.Finalizers) == 1 && t.Status.Phase == v1alpha1.PhaseTerminating && strings.Contains(tenantCondition(t, "Ready").Message, "its load balancers are gone")
+	})
+	change(b, tenant, func(t *v1alpha1.Tenant) { t.Finalizers = nil })
+	b.waitUntilGone(tenant)
+}
+
 // finalizeNamespace does what the namespace controller of Kubernetes does.
 func (b *bed) finalizeNamespace(name string) {
 	b.Helper()

@@ -32,6 +32,8 @@ const (
 	intentPrefix = RefPrefix + "intent/"
 	statusPrefix = RefPrefix + "status/"
 	reviewPrefix = RefPrefix + "review/"
+	// ArchivePrefix is where the branches of deleted tenants are kept.
+	ArchivePrefix = RefPrefix + "archive/"
 )
 
 // BaseRef returns the ref of the base of a main branch: refs/heads/base/main.
@@ -45,6 +47,14 @@ func StatusRef(tenant string) string { return statusPrefix + tenant }
 
 // ReviewRef returns the ref of a tenant's pull request.
 func ReviewRef(tenant string) string { return reviewPrefix + tenant }
+
+// ArchiveRef returns the ref that keeps a branch of a deleted tenant, such as
+// refs/heads/archive/acme/20261124T201500Z/intent. The time is that of the
+// deletion, so that each has a place of its own.
+func ArchiveRef(tenant, deleted, branch string) string {
+	kind, _, _ := strings.Cut(strings.TrimPrefix(branch, RefPrefix), "/")
+	return ArchivePrefix + tenant + "/" + deleted + "/" + kind
+}
 
 // IntentTenant returns the tenant whose intents a ref holds.
 func IntentTenant(ref string) (tenant string, ok bool) {

@@ -72,6 +72,9 @@ func TenantNamespace(tenant string) string { return TenantNamespacePrefix + tena
 const (
 	// Finalizer keeps an object until what was made from it is gone.
 	Finalizer = "kubelb.k8c.io/cleanup"
+	// FinalizerArchive keeps a Tenant until its branches are archived and its
+	// folder is gone from main.
+	FinalizerArchive = "kubelb.k8c.io/archive"
 
 	LabelOriginName = "kubelb.k8c.io/origin-name"
 	LabelOriginNS   = "kubelb.k8c.io/origin-ns"

@@ -297,4 +297,12 @@ const (
 	// tenant's intent branch decides what the hub integrates.
 	ReasonNoAllowedSigners = "NoAllowedSigners"
 	ReasonTenantMissing    = "TenantMissing"
+	// ReasonTenantDeleted is what a tenant is told last.
+	ReasonTenantDeleted = "TenantDeleted"
+	ReasonDraining      = "Draining"
+	ReasonArchiveFailed = "ArchiveFailed"
 )
+
+// ConditionArchived on a Tenant that is being deleted says what its branches
+// and its folder on main wait for.
+const ConditionArchived = "Archived"
