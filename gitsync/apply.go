@@ -272,6 +272,7 @@ func (l *loop) settleOutcome(t *tenant, o outcome) {
 		applies.WithLabelValues(l.key.String(), "apply", "failed").Inc()
 		return
 	}
+	delete(a.problems, o.path)
 	if o.revision != "" {
 		t.regit[o.path] = o.revision
 	}

@@ -53,6 +53,7 @@ const (
 	hubNamespace = "kubelb"
 	repositoryID = "4f7d1c9e"
 	patience     = 20 * time.Second
+	actorAgent   = "git/tenant"
 )
 
 var plane *rest.Config
@@ -295,7 +296,7 @@ func (b *bench) actor(name string) *actor {
 	b.t.Helper()
 	signer, err := git.GenerateKey()
 	must(b.t, err)
-	remote, err := git.NewRemote(b.git.url, git.Options{})
+	remote, err := git.NewRemote(b.git.url, git.Options{UserAgent: actorAgent})
 	must(b.t, err)
 	b.t.Cleanup(remote.Close)
 	name = b.prefix + "-" + name
