@@ -80,6 +80,13 @@ func (a *answers) observed() int64 {
 	return observedIn(a.state)
 }
 
+// tenantState is what the hub says of the tenant, nil while nothing is known.
+func (a *answers) tenantState() *v1alpha1.TenantState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state
+}
+
 func observedIn(state *v1alpha1.TenantState) int64 {
 	if state == nil || state.Status.ObservedIntent == nil {
 		return 0

@@ -232,6 +232,63 @@ func TestAStatusThatTheHubDidNotMeanForUsIsNotBelieved(t *testing.T) {
 	}
 }
 
+func TestServicesAreToldWhyTheHubDoesNotFollowTheCluster(t *testing.T) {
+	w, ccm, web := serving(t)
+	say := func(reason, message string) {
+		commit, _ := w.hub.intent(t)
+		ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: reason, Message: message, LastTransitionTime: metav1.Now()}
+		if reason == "Succeeded" {
+			ready.Status = metav1.ConditionTrue
+		}
+		w.hub.say(t, write{set: []repo.Object{state(commit, func(s *v1alpha1.TenantStateStatus) { s.Conditions = []metav1.Condition{ready} })}})
+		ccm.engine.observer.poke()
+	}
+	says := func(words string) {
+		w.eventually("the Service says "+words, func() error {
+			service := w.get(web)
+			for _, c := range service.Status.Conditions {
+				if c.Type == project.ConditionProblem && strings.Contains(c.Message, words) {
+					return nil
+				}
+			}
+			return fmt.Errorf("it says %+v", service.Status.Conditions)
+		})
+	}
+	say(v1alpha1.ReasonUntrusted, "the commit is not signed")
+	w.hasCondition(web, project.ConditionProblem, v1alpha1.ReasonUntrusted)
+	says("not signed")
+	w.hasEvent("kubelb", StateName, v1alpha1.ReasonUntrusted)
+	w.hasAddress(web, "192.0.2.7")
+	say(v1alpha1.ReasonUntrusted, "the key is unknown")
+	says("key is unknown")
+	say("Succeeded", "followed")
+	w.hasCondition(web, project.ConditionProblem, "")
+}
+
+func TestABranchThatWasSetBackIsWrittenAgain(t *testing.T) {
+	w, ccm, web := serving(t)
+	first, _ := w.hub.intent(t)
+	w.patch(web, `{"spec":{"ports":[{"name":"http","port":9090,"targetPort":8080}]}}`)
+	var last git.Commit
+	w.eventually("another commit", func() error {
+		if last, _ = w.hub.intent(t); last.Hash == first.Hash {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	w.hub.setIntent(t, first.Hash)
+	ready := metav1.Condition{Type: "Ready", Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonStaleWriter, Message: "its generation is too low", LastTransitionTime: metav1.Now()}
+	w.hub.say(t, write{set: []repo.Object{state(last, func(s *v1alpha1.TenantStateStatus) { s.Conditions = []metav1.Condition{ready} })}})
+	ccm.engine.observer.poke()
+	w.eventually("the branch to have a newer commit", func() error {
+		now, files := w.hub.intent(t)
+		if generationOf(now) <= generationOf(last) || !strings.Contains(string(files[repo.TenantDir(tenant)+"/"+webWish].Data), "9090") {
+			return fmt.Errorf("generation %d", generationOf(now))
+		}
+		return nil
+	})
+}
+
 func TestAReplayIsRefusedAlsoAfterARestart(t *testing.T) {
 	w, ccm, web := serving(t)
 	old := w.hub.tip

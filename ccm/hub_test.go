@@ -287,6 +287,22 @@ func (h *fakeHub) intentBy(t *testing.T, cluster string, generation, epoch int64
 	return commit
 }
 
+// setIntent forces the intent branch to a commit that the server has.
+func (h *fakeHub) setIntent(t *testing.T, to git.Hash) {
+	t.Helper()
+	ref := repo.IntentRef(tenant)
+	refs, err := h.remote.ListRefs(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.remote.Fetch(t.Context(), h.store, git.Want{Tip: to}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.remote.Push(t.Context(), h.store, []git.RefUpdate{{Name: ref, Old: refs[ref], New: to}}, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // dropIntent deletes the intent branch.
 func (h *fakeHub) dropIntent(t *testing.T) {
 	t.Helper()

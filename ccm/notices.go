@@ -21,10 +21,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/fluxcd/pkg/apis/meta"
+
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 )
@@ -50,11 +54,12 @@ const (
 	noticeIntent
 	noticeStatus
 	noticeSealing
+	noticeTenant
 	noticeCount
 )
 
 // everyone reports whether Services that have an address are told as well.
-func (n notice) everyone() bool { return n == noticeIntent || n == noticeStatus }
+func (n notice) everyone() bool { return n == noticeIntent || n == noticeStatus || n == noticeTenant }
 
 // services reports whether Services are told at all.
 func (n notice) services() bool { return n != noticeSealing }
@@ -81,6 +86,9 @@ func (n *notices) set(which notice, problem v1alpha1.Problem) bool {
 	n.problems[which] = &problem
 	n.mu.Unlock()
 	if old != nil && old.Reason == problem.Reason {
+		if *old != problem {
+			n.changed() // in other words
+		}
 		return false
 	}
 	emit(n.recorder, n.about, corev1.EventTypeWarning, problem.Reason, problem.Message)
@@ -125,6 +133,29 @@ func (n *notices) of(address bool) []v1alpha1.Problem {
 		}
 	}
 	return out
+}
+
+// tenantProblem is why the hub does not follow the tenant, nil if it does.
+func tenantProblem(state *v1alpha1.TenantState) *v1alpha1.Problem {
+	if state == nil {
+		return nil
+	}
+	c := apimeta.FindStatusCondition(state.Status.Conditions, meta.ReadyCondition)
+	if c == nil || c.Status != metav1.ConditionFalse {
+		return nil
+	}
+	return &v1alpha1.Problem{Reason: c.Reason, Message: "the hub does not follow this cluster: " + c.Message}
+}
+
+// pushProblem says why the Git server does not take the intents.
+func pushProblem(ref string, err error) v1alpha1.Problem {
+	problem := v1alpha1.Problem{Reason: ReasonPushRefused, Message: "the Git server does not accept the intents: " + err.Error(),
+		Remedy: "give the CCM's Git user the right to write " + ref}
+	var rejected *git.RejectedError
+	if errors.As(err, &rejected) && rejected.NotStored() {
+		problem.Remedy = "look at the Git server's disk and log; it is tried again"
+	}
+	return problem
 }
 
 // gitProblem says what keeps the CCM from the repository. Only what will not pass

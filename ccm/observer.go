@@ -147,6 +147,14 @@ func (o *observer) accept(commit git.Commit, changed map[string]repo.Object) {
 		r.statusGeneration = generation
 	})
 	o.notices.clear(noticeStatus)
+	if problem := tenantProblem(o.answers.tenantState()); problem != nil {
+		o.notices.set(noticeTenant, *problem)
+		if problem.Reason == v1alpha1.ReasonStaleWriter || problem.Reason == repo.ReasonMalformed {
+			o.publisher.doubt()
+		}
+	} else {
+		o.notices.clear(noticeTenant)
+	}
 	observedGen.WithLabelValues().Set(float64(o.answers.observed()))
 	o.log.Info("stage", "stage", "observed", "commit", commit.Hash.String(), "generation", generation,
 		"observedIntent", o.answers.observed(), "files", len(changed))

@@ -73,6 +73,7 @@ type publisher struct {
 	nodesDirty   bool
 	dirtySecrets dirtySecrets
 	generation   int64 // pushed last
+	doubted      bool  // the hub refuses what it found on the branch
 
 	// Of the running goroutine alone.
 	store     *git.Store
@@ -113,6 +114,14 @@ func (p *publisher) markNodes() {
 }
 
 func (p *publisher) poke() { signal(p.wake) }
+
+// doubt has the branch looked at again: somebody else may have moved it.
+func (p *publisher) doubt() {
+	p.mu.Lock()
+	p.doubted = true
+	p.mu.Unlock()
+	p.poke()
+}
 
 // retry ends a back-off early.
 func (p *publisher) retry() { signal(p.resume) }
@@ -207,7 +216,7 @@ func (p *publisher) publish(ctx context.Context) (bool, error) {
 		return false, nil // the observer wakes us when it knows
 	}
 	for attempt := 0; ; attempt++ {
-		if err := p.locate(ctx); err != nil {
+		if err := p.relocate(ctx); err != nil {
 			return false, err
 		}
 		if err := p.gatherNodes(ctx); err != nil {
@@ -231,9 +240,7 @@ func (p *publisher) publish(ctx context.Context) (bool, error) {
 		}
 		if p.tip == old || attempt > 3 {
 			if errors.Is(err, git.ErrRejected) {
-				p.notices.set(noticeIntent, v1alpha1.Problem{Reason: ReasonPushRefused,
-					Message: "the Git server does not accept the intents: " + err.Error(),
-					Remedy:  "give the CCM's Git user the right to write " + p.ref})
+				p.notices.set(noticeIntent, pushProblem(p.ref, err))
 			}
 			return false, err
 		}

@@ -35,6 +35,28 @@ import (
 // retainAfter pushes the publisher's store is swept.
 const retainAfter = 64
 
+// relocate locates the branch, again if the hub refuses what it found there. If
+// it is not what was pushed last, it gets a commit of this leader in any case.
+func (p *publisher) relocate(ctx context.Context) error {
+	p.mu.Lock()
+	doubted := p.doubted
+	p.doubted = false
+	p.mu.Unlock()
+	if !doubted {
+		return p.locate(ctx)
+	}
+	last := p.tip
+	p.located = false
+	if err := p.locate(ctx); err != nil {
+		p.mu.Lock()
+		p.doubted = true
+		p.mu.Unlock()
+		return err
+	}
+	p.takeOver = p.takeOver || p.tip != last && !last.IsZero()
+	return nil
+}
+
 // locate finds out what the intent branch has, if that is not known, and who
 // wrote it.
 func (p *publisher) locate(ctx context.Context) error {

@@ -53,7 +53,11 @@ func explain(err error, source *v1alpha1.GitSource) failure {
 		return *f
 	}
 	where := redact(source.Spec.URL)
+	var rejected *git.RejectedError
 	switch {
+	case errors.As(err, &rejected) && rejected.NotStored():
+		return failure{reason: v1alpha1.ReasonPushFailed,
+			message: fmt.Sprintf("%s cannot store the hub's commits (%v): look at the Git server's disk and log; it is tried again", where, err)}
 	case errors.Is(err, git.ErrNotFound):
 		return failure{reason: v1alpha1.ReasonRepositoryInvalid, stalled: true,
 			message: fmt.Sprintf("there is no repository at %s (%v): correct spec.url, make the repository, or let the credentials read it", where, err)}
@@ -65,7 +69,7 @@ func explain(err error, source *v1alpha1.GitSource) failure {
 			message: fmt.Sprintf("%s does not take the hub's commits (%v): allow the hub to push to %s, base/*, review/* and status/*", where, err, source.Spec.Branch)}
 	case errors.Is(err, git.ErrUnavailable):
 		return failure{reason: v1alpha1.ReasonGitUnavailable,
-			message: fmt.Sprintf("%s cannot be reached (%v): check the Git server and the network; everything stays as it is until then", where, err)}
+			message: fmt.Sprintf("%s does not serve (%v): look at the Git server and the network; everything stays as it is until then", where, err)}
 	}
 	return failure{reason: meta.FailedReason, message: err.Error()}
 }

@@ -88,6 +88,10 @@ func (e *RejectedError) Error() string {
 	return s
 }
 
+// NotStored reports whether the server could not store the objects, for want of
+// space or because its repository is damaged: nobody's rights are to blame.
+func (e *RejectedError) NotStored() bool { return strings.HasPrefix(e.Reason, "unpack") }
+
 // Is makes errors.Is(err, ErrRejected) true.
 func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
 
