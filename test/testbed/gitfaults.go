@@ -21,6 +21,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -32,6 +34,7 @@ type faults struct {
 	status  int // with this
 	cuts    int // answers to pushes still to cut
 	refuse  bool
+	full    bool // git may write no file
 }
 
 // SetDelay makes every request wait first; a long delay is a server that
@@ -62,6 +65,37 @@ func (g *GitServer) RefuseCredentials(refuse bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.faults.refuse = refuse
+}
+
+// SetDiskFull lets git write no file any more, as on a full disk, or ends that.
+// Git itself answers then.
+func (g *GitServer) SetDiskFull(full bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.faults.full = full
+}
+
+func (g *GitServer) diskFull() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.faults.full
+}
+
+// Damage cuts the file of a loose object to half its size, as a crash or a bad
+// disk does, and returns what makes it whole again.
+func (r *Repository) Damage(hash string) (repair func() error, err error) {
+	file := filepath.Join(r.Dir, "objects", hash[:2], hash[2:])
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	write := func(data []byte) error {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+		return os.WriteFile(file, data, 0o400)
+	}
+	return func() error { return write(whole) }, write(whole[:len(whole)/2])
 }
 
 // takeFault waits as long as requests are to wait and says what is to go wrong

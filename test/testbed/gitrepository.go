@@ -87,7 +87,8 @@ func (r *Repository) URLFor(user string) string {
 }
 
 // Allow lets a user write refs: full names, such as refs/heads/intent/acme, or
-// beginnings that end in "*". A push with any other ref is refused whole.
+// beginnings that end in "*"; "-" before it allows removal alone. A push with
+// any other ref is refused whole.
 func (r *Repository) Allow(user string, refs ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,7 +137,7 @@ func (r *Repository) refused(user string, updates []RefUpdate) []string {
 	defer r.mu.Unlock()
 	var refs []string
 	for _, update := range updates {
-		if !matches(r.writers[user], update.Name) {
+		if !matches(r.writers[user], update.Name) && (update.New != zeroHash || !matches(r.writers[user], "-"+update.Name)) {
 			refs = append(refs, update.Name)
 		}
 	}

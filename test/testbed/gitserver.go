@@ -152,6 +152,13 @@ func (g *GitServer) AddUser(name, password string) string {
 	return password
 }
 
+// Password is the password of a user.
+func (g *GitServer) Password(name string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.users[name]
+}
+
 // Create makes a repository without branches; its HEAD is main.
 func (g *GitServer) Create(ctx context.Context, name string) (*Repository, error) {
 	r := &Repository{Name: name, Dir: filepath.Join(g.root, name+".git"), home: g.home, server: g, writers: map[string][]string{Admin: {"*"}}}
@@ -274,8 +281,12 @@ func kindOf(action string, r *http.Request, body []byte) string {
 func (g *GitServer) run(w http.ResponseWriter, r *http.Request, user string, body []byte) {
 	r = r.Clone(r.Context())
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	path, args := g.backend, []string(nil)
+	if g.diskFull() {
+		path, args = "/bin/sh", []string{"-c", "trap '' XFSZ; ulimit -f 0; exec " + quote(g.backend)}
+	}
 	handler := cgi.Handler{
-		Path: g.backend, Root: "/", Dir: g.root, Stderr: g.log, Logger: log.New(g.log, "", 0),
+		Path: path, Args: args, Root: "/", Dir: g.root, Stderr: g.log, Logger: log.New(g.log, "", 0),
 		Env: append(g.home.gitEnvironment("git"), "GIT_PROJECT_ROOT="+g.root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER="+user,
 			"GIT_PROTOCOL="+r.Header.Get("Git-Protocol")),
 	}

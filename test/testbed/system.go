@@ -75,6 +75,7 @@ type System struct {
 	options              SystemOptions
 	hubBinary, ccmBinary string
 	xdsPort, hookPort    int
+	metricsPort          int
 	hookToken            string
 	hub                  *Process
 	hubConfig            string // kubeconfig of the hub's service account
@@ -83,6 +84,7 @@ type System struct {
 
 // member is a tenant with its CCM.
 type member struct {
+	tenant      string // what the CCM says it is
 	client      client.Client
 	config      string            // kubeconfig of the CCM's service account
 	credentials map[string]string // of the CCM, for the Git server
@@ -121,7 +123,7 @@ func NewSystem(ctx context.Context, options SystemOptions) (*System, error) {
 
 func (s *System) begin(ctx context.Context, root string) error {
 	begin := time.Now()
-	for _, port := range []*int{&s.xdsPort, &s.hookPort} {
+	for _, port := range []*int{&s.xdsPort, &s.hookPort, &s.metricsPort} {
 		number, err := freePort()
 		if err != nil {
 			return err
@@ -299,7 +301,7 @@ func (s *System) StartHub() error {
 	args := []string{
 		"--kubeconfig", s.hubConfig, "--namespace", HubNamespace,
 		"--listen-address", fmt.Sprintf("127.0.0.1:%d", s.xdsPort), "--webhook-addr", fmt.Sprintf("127.0.0.1:%d", s.hookPort),
-		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
+		"--metrics-addr", fmt.Sprintf("127.0.0.1:%d", s.metricsPort), "--health-probe-bind-address", "0", "--enable-leader-election=false",
 		"--state-dir", filepath.Join(s.Dir, "state"), "--envoy", envoy,
 	}
 	s.hub, err = s.Start(Command{Name: "hub", Path: s.hubBinary, Args: append(args, s.options.HubArgs...)})
@@ -383,10 +385,24 @@ func (s *System) join(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	m := &member{}
+	m := &member{tenant: name}
 	if m.credentials, err = s.credentials(user, password); err != nil {
 		return err
 	}
+	return s.connect(ctx, name, m)
+}
+
+// AddTwin adds a cluster whose CCM says that it is a tenant that there is
+// already, with that tenant's credentials. Args are added to the CCM's.
+func (s *System) AddTwin(ctx context.Context, name, tenant string, args ...string) error {
+	if _, err := s.Bed.AddTenant(ctx, name); err != nil {
+		return err
+	}
+	return s.connect(ctx, name, &member{tenant: tenant, credentials: s.ccms[tenant].credentials}, args...)
+}
+
+// connect gives a cluster of the bed a CCM.
+func (s *System) connect(ctx context.Context, name string, m *member, args ...string) (err error) {
 	if err := s.furnish(ctx, name, m); err != nil {
 		return err
 	}
@@ -397,13 +413,13 @@ func (s *System) join(ctx context.Context, name string) error {
 		return err
 	}
 	err = s.addWebhook(ctx, Webhook{
-		URL: fmt.Sprintf("http://127.0.0.1:%d/hook", m.hookPort), Secret: s.hookToken, Refs: []string{repo.StatusRef(name)},
+		URL: fmt.Sprintf("http://127.0.0.1:%d/hook", m.hookPort), Secret: s.hookToken, Refs: []string{repo.StatusRef(m.tenant)},
 	})
 	if err != nil {
 		return err
 	}
 	s.ccms[name] = m
-	return s.StartCCM(ctx, name)
+	return s.StartCCM(ctx, name, args...)
 }
 
 // furnish puts into a tenant's cluster what a CCM needs there.
@@ -433,7 +449,7 @@ func (s *System) StartCCM(ctx context.Context, tenant string, args ...string) er
 	}
 	m := s.ccms[tenant]
 	args = append([]string{
-		"--kubeconfig", m.config, "--namespace", HubNamespace, "--cluster-name", tenant,
+		"--kubeconfig", m.config, "--namespace", HubNamespace, "--cluster-name", m.tenant,
 		"--git-url", s.gitURL(), "--hub-key", key,
 		"--webhook-addr", fmt.Sprintf("127.0.0.1:%d", m.hookPort), "--webhook-token-file", filepath.Join(s.Dir, "webhook-token"),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
@@ -467,7 +483,8 @@ func (s *System) hubKey(ctx context.Context) (key string, err error) {
 // Ready waits until every tenant has a signed status: from then on intents are
 // pushed.
 func (s *System) Ready(ctx context.Context) error {
-	for name, m := range s.ccms {
+	for _, m := range s.ccms {
+		name := m.tenant
 		err := Eventually(ctx, "the first intent of tenant "+name, func() error {
 			if err := errors.Join(s.hub.Err(), m.ccm.Err()); err != nil {
 				return Final(err)

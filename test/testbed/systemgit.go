@@ -34,7 +34,8 @@ const hubName = "hub"
 func (s *System) hubUser(ctx context.Context) (password string, err error) {
 	if s.Forge == nil {
 		password = s.Git.AddUser(hubName, "")
-		s.Repository.Allow(hubName, repo.Main, repo.RefPrefix+"base/*", repo.RefPrefix+"status/*", repo.RefPrefix+"review/*")
+		s.Repository.Allow(hubName, repo.Main, repo.RefPrefix+"base/*", repo.RefPrefix+"status/*", repo.RefPrefix+"review/*",
+			repo.ArchivePrefix+"*", "-"+repo.IntentRef("*"))
 		return password, nil
 	}
 	u, err := s.Forge.AddUser(ctx, hubName)
