@@ -68,14 +68,16 @@ type Proposal struct {
 }
 
 // Forge is one repository on a forge. It is safe for concurrent use. Its errors
-// are [ErrUnauthorized], [ErrNotFound], [ErrInvalid] or [ErrUnavailable]; none
-// contains the token.
+// are [ErrUnauthorized], [ErrNotFound], [ErrInvalid] or [ErrUnavailable], or
+// those of the context; none contains the token. Pull requests from forks, whose
+// branches anyone can name, are not seen.
 type Forge interface {
-	// Newest returns the newest pull request from head to base in any state, and
-	// false if there never was one.
+	// Newest returns the pull request from head to base that is open or, where
+	// none is, the newest in any state; false if there never was one.
 	Newest(ctx context.Context, head, base string) (PullRequest, bool, error)
 	// Create opens a pull request. Where one is open for the same branches it is
-	// returned, updated.
+	// returned, updated. A text that is too long for the forge is cut, here and in
+	// Update, and says so.
 	Create(ctx context.Context, p Proposal) (PullRequest, error)
 	// Update changes title and body of a pull request.
 	Update(ctx context.Context, number int64, title, body string) (PullRequest, error)

@@ -43,6 +43,7 @@ var never = map[string][]string{
 	"gitsync/describe":  {"ours but api/...", clientGo, goGit, controllerRuntime},
 	"gitsync/check":     {"ours but api/... gitsync/plan gitsync/describe", clientGo, goGit, controllerRuntime},
 	"cmd/kubelbctl":     {goGit, module + "gitsync", module + "gitsync/git", module + "hub/...", module + "xds/...", module + "ccm/..."},
+	"gitsync/forge":     {"ours", goGit, clientGo, controllerRuntime},
 	"gitsync/webhook":   {"ours", goGit},
 	"gitsync":           {module + "hub/...", module + "xds/...", module + "ccm/..."},
 	"hub/assign":        {"ours but api/v1alpha1 xds/ir", clientGo, goControlPlane, controllerRuntime},
