@@ -58,7 +58,7 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		o.Clock = time.Now
 	}
 	if o.Forge == nil {
-		o.Forge = func(forge.Options) (forge.Forge, error) { return nil, errors.New("this hub has no client for forges") }
+		o.Forge = forge.New
 	}
 	s := &supervisor{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), log: mgr.GetLogger().WithName("gitsync"),
