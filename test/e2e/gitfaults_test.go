@@ -17,6 +17,7 @@ limitations under the License.
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -211,11 +212,19 @@ func TestForcePushedBranchesOfATenant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	force := func(branch, to string) {
+	// force sets a branch back, over whatever the hub pushes meanwhile.
+	force := func(branch, to string) (old string) {
 		s.Helper()
-		if _, err := admin.Git(s.ctx, "push", "--quiet", "--force", "origin", to+":refs/heads/"+branch); err != nil {
-			t.Fatal(err)
-		}
+		s.eventually("the force-push of "+branch, func() (err error) {
+			if _, err = admin.Git(s.ctx, "fetch", "--quiet", "origin", branch); err != nil {
+				return err
+			}
+			if old, err = admin.Git(s.ctx, "rev-parse", cmp.Or(to, "FETCH_HEAD~1")); err == nil {
+				_, err = admin.Git(s.ctx, "push", "--quiet", "--force", "origin", old+":refs/heads/"+branch)
+			}
+			return err
+		})
+		return old
 	}
 
 	s.step("intent", func(s *scene) {
@@ -223,9 +232,6 @@ func TestForcePushedBranchesOfATenant(t *testing.T) {
 		s.edit(acme, "web", func(service *corev1.Service) { service.Spec.Ports[0].Port = 9090 })
 		s.answers(address, 9090, app)
 		s.settled(acme)
-		if _, err := admin.Git(s.ctx, "fetch", "--quiet", "origin", "intent/acme"); err != nil {
-			s.Fatal(err)
-		}
 		force("intent/acme", old)
 		s.told(acme, v1alpha1.ReasonStaleWriter, "generation")
 		s.settled(acme) // the CCM has written it again
@@ -253,11 +259,7 @@ func TestForcePushedBranchesOfATenant(t *testing.T) {
 			}
 			return nil
 		})
-		old := s.git("rev-parse", "status/acme~1")
-		if _, err := admin.Git(s.ctx, "fetch", "--quiet", "origin", "status/acme"); err != nil {
-			s.Fatal(err)
-		}
-		force("status/acme", old)
+		old := force("status/acme", "")
 		s.told(acme, "StatusRefused", "generation")
 		// The hub says everything again with its next look, and is believed.
 		s.eventually("the hub's answer", func() error {

@@ -82,7 +82,7 @@ func TestAnEditAndTheTenantsChanges(t *testing.T) {
 	s.answers(address, 6060, app)
 	s.serviceCondition(acme, "web", "Held", metav1.ConditionFalse)
 	s.event(acme, "web", "Released")
-	s.metric("kubelb_manager_held_fields", acme, "0")
+	s.metric("kubelb_manager_held_fields", acme, 0, held)
 }
 
 func TestACommentIsNoChange(t *testing.T) {
@@ -160,7 +160,7 @@ func TestConfirmingRemovals(t *testing.T) {
 		return fmt.Errorf("status.git: %+v", tenant.Status.Git)
 	}
 	s.eventually("the guard", guarded)
-	s.metric("kubelb_manager_problems", globex, "1")
+	s.metric("kubelb_manager_problems", globex, 1, problems)
 	for _, address := range addresses {
 		s.answers(address, 8080, keep)
 	}
@@ -184,7 +184,7 @@ func TestConfirmingRemovals(t *testing.T) {
 		}
 		return nil
 	})
-	s.metric("kubelb_manager_problems", globex, "0")
+	s.metric("kubelb_manager_problems", globex, 0, problems)
 }
 
 // confirm annotates a Tenant with kubectl.

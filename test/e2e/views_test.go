@@ -104,27 +104,32 @@ func (s *scene) shows(tenant, name, field, commit, author string) {
 		}
 		return nil
 	})
-	s.metric("kubelb_manager_held_fields", tenant, "1")
+	s.metric("kubelb_manager_held_fields", tenant, 1, held)
 }
 
-// metric waits for a gauge of a tenant.
-func (s *scene) metric(name, tenant, value string) {
+// metric waits until a gauge of a tenant is what its Tenant says, and that is not
+// too little.
+func (s *scene) metric(name, tenant string, least int32, count func(*v1alpha1.TenantGitStatus) int32) {
 	s.Helper()
-	line := fmt.Sprintf("%s{tenant=%q} %s", name, tenant, value)
-	s.eventually(line, func() error {
+	s.eventually(fmt.Sprintf("%s of %s, at least %d", name, tenant, least), func() error {
+		var object v1alpha1.Tenant
+		if err := system.HubClient.Get(s.ctx, client.ObjectKey{Name: tenant}, &object); err != nil {
+			return err
+		}
+		if object.Status.Git == nil || count(object.Status.Git) < least {
+			return fmt.Errorf("status.git is %+v", object.Status.Git)
+		}
+		line := fmt.Sprintf("%s{tenant=%q} %d", name, tenant, count(object.Status.Git))
 		text, err := system.Metrics(s.ctx)
 		if err == nil && !strings.Contains(text, line+"\n") {
-			var near []string
-			for _, l := range strings.Split(text, "\n") {
-				if strings.HasPrefix(l, name+"{") {
-					near = append(near, l)
-				}
-			}
-			err = fmt.Errorf("there are %q", near)
+			err = fmt.Errorf("there is no %q", line)
 		}
 		return err
 	})
 }
+
+func held(s *v1alpha1.TenantGitStatus) int32     { return s.Held }
+func problems(s *v1alpha1.TenantGitStatus) int32 { return s.ProblemCount }
 
 // column is what kubectl prints of an object in a column.
 func (s *scene) column(resource, namespace, name, header string) (string, error) {

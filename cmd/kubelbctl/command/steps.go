@@ -29,8 +29,9 @@ func steps(forge, main string) string {
 
 const stepsAny = `What to do on the forge:
 
-1. An account for the hub that may write MAIN, base/MAIN, review/* and status/*, and
-   force-push status/* (these branches begin anew after 100 commits).
+1. An account for the hub that may write MAIN, base/MAIN, review/*, status/* and
+   archive/*, force-push status/* (these branches begin anew after 100 commits), and
+   delete review/* and, if tenants are ever deleted, intent/*.
 2. An account for each tenant that may write intent/<tenant> and nothing else.
 3. MAIN: nobody may force-push or delete it. People push or merge; the hub pushes.
 4. A webhook for push events to https://<hub>/hook/<namespace>/<gitsource> with a
@@ -45,7 +46,7 @@ const stepsGitHub = `What to do on GitHub:
 2. Settings > Rules > Rulesets, each with a bypass for the one who writes:
    - MAIN: block force pushes and deletions; require a pull request and the status
      check "kubelb / validate" for people; bypass: the hub.
-   - base/MAIN, review/*, status/*: restrict updates; bypass: the hub.
+   - base/MAIN, review/*, status/*, archive/*: restrict updates; bypass: the hub.
    - intent/<tenant>, one ruleset for each tenant: restrict creations, updates and
      deletions; bypass: that tenant's account.
 3. Settings > Webhooks: push events, content type application/json, a secret, to
@@ -61,7 +62,7 @@ const stepsGitLab = `What to do on GitLab:
    each tenant (Developer, write_repository).
 2. Settings > Repository > Protected branches:
    - MAIN: push and merge for Maintainers and the hub; no force push.
-   - base/MAIN, review/*: push for the hub alone.
+   - base/MAIN, review/*, archive/*: push for the hub alone.
    - status/*: push and force push for the hub alone.
    - intent/<tenant>, one for each tenant: push for that tenant's token alone.
 3. Settings > Merge requests: "Pipelines must succeed".
@@ -77,7 +78,7 @@ const stepsGitea = `What to do on Gitea:
 2. Settings > Branches, a rule for each:
    - MAIN: push for the hub and maintainers, no force push, status check
      "kubelb / validate (pull_request)".
-   - base/MAIN, review/*: push for the hub alone.
+   - base/MAIN, review/*, archive/*: push for the hub alone.
    - status/*: push and force push for the hub alone.
    - intent/<tenant>, one for each tenant: push for that tenant's user alone.
 3. Settings > Webhooks > Gitea: push events, a secret, to
