@@ -85,7 +85,7 @@ func (l *loop) applyTenant(ctx context.Context, t *tenant) error {
 	}
 	t.untold = true
 	changed := !a.known || a.dir != dir
-	a.known, a.root, a.dir = true, l.main.Tree, dir
+	a.known, a.root, a.dir = true, l.truth.followed, dir
 	if !changed {
 		return nil
 	}
@@ -102,7 +102,7 @@ func (l *loop) planTenant(ctx context.Context, t *tenant) (plan.Plan, error) {
 		if err != nil {
 			return plan.Plan{}, err
 		}
-		tree, err := l.store.Files(l.main.Tree, folder)
+		tree, err := l.store.Files(l.truth.followed, folder)
 		if err != nil {
 			return plan.Plan{}, err
 		}
@@ -112,7 +112,7 @@ func (l *loop) planTenant(ctx context.Context, t *tenant) (plan.Plan, error) {
 		return p, nil
 	}
 	paths := maps.Clone(a.retry)
-	err := l.store.Diff(a.root, l.main.Tree, folder, func(c git.Change) error { paths[c.Path] = true; return nil })
+	err := l.store.Diff(a.root, l.truth.followed, folder, func(c git.Change) error { paths[c.Path] = true; return nil })
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -122,7 +122,7 @@ func (l *loop) planTenant(ctx context.Context, t *tenant) (plan.Plan, error) {
 	var changes []plan.Change
 	for path := range paths {
 		change := plan.Change{Path: path}
-		file, ok, err := l.store.File(l.main.Tree, path)
+		file, ok, err := l.store.File(l.truth.followed, path)
 		if err != nil {
 			return plan.Plan{}, err
 		}
@@ -196,7 +196,7 @@ func (l *loop) wishesBefore(t *tenant, p *plan.Plan) (int, error) {
 		n, err := l.wishes(t.applied.root, t.name)
 		return max(n, len(t.applied.guarded)), err
 	}
-	n, err := l.wishes(l.main.Tree, t.name)
+	n, err := l.wishes(l.truth.followed, t.name)
 	for _, ref := range p.Prune {
 		if path, err := repo.ParsePath(ref.Path); err == nil && !path.Fact() {
 			n++

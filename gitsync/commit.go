@@ -106,6 +106,7 @@ type commits struct {
 func (l *loop) compose(decisions []*decision) (commits, error) {
 	c := commits{mainTree: l.main.Tree, baseTree: l.base.tree, generation: l.base.generation + 1}
 	tip := l.main.Hash
+	newest := map[string]git.Hash{}
 	for _, g := range groups(decisions, l.subject) {
 		tree, err := l.store.Edit(c.mainTree, g.edits)
 		if err != nil {
@@ -119,6 +120,9 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 			return c, err
 		}
 		c.main = tip
+		for path := range g.edits {
+			newest[path] = tip
+		}
 	}
 	edits := map[string][]byte{}
 	for _, d := range decisions {
@@ -137,7 +141,10 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 	if err != nil {
 		return c, err
 	}
-	if tree == c.baseTree && !l.base.commit.Hash.IsZero() {
+	if tree, err = l.record(tree, c.mainTree, decisions, newest); err != nil {
+		return c, err
+	}
+	if tree == c.baseTree && !l.base.commit.Hash.IsZero() && !l.truth.unrecorded && l.base.accepts.IsZero() {
 		return c, nil // nothing was decided
 	}
 	c.baseTree = tree

@@ -68,6 +68,8 @@ type loop struct {
 	main       git.Commit
 	base       base
 	history    history
+	truth      truth
+	unverified []v1alpha1.Problem  // of spec.verify that concern no tenant
 	mainDir    map[string]git.Hash // folders of tenants on main
 	baseDir    map[string]git.Hash
 	integrated map[string]git.Entry // files on base/main that say what was integrated
@@ -316,7 +318,7 @@ func (l *loop) clean() {
 	if l.store.Stats().Objects < 2*l.kept+1000 {
 		return
 	}
-	tips := []git.Hash{l.main.Hash, l.base.commit.Hash}
+	tips := []git.Hash{l.main.Hash, l.base.commit.Hash, l.truth.followed, l.truth.shadow}
 	for _, h := range l.refs {
 		tips = append(tips, h)
 	}

@@ -27,6 +27,10 @@ var (
 		Name: "kubelb_manager_gitsync_passes_total",
 		Help: "Looks at the repository, by result.",
 	}, []string{"gitsource", "result"})
+	unverifiedPaths = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubelb_manager_unverified_paths",
+		Help: "Files on main that nobody entitled has signed (GitSource.spec.verify).",
+	}, []string{"gitsource"})
 	passSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "kubelb_manager_gitsync_pass_duration_seconds",
 		Help:    "Time from looking at the refs until main is pushed.",
@@ -85,5 +89,5 @@ func (t *tenant) unmeasure() {
 
 func init() {
 	metrics.Registry.MustRegister(reviewsOpen, forgeCalls)
-	metrics.Registry.MustRegister(passes, passSeconds, pushes, applies, heldFields, pendingFields, tenantProblems, sourceReady)
+	metrics.Registry.MustRegister(unverifiedPaths, passes, passSeconds, pushes, applies, heldFields, pendingFields, tenantProblems, sourceReady)
 }

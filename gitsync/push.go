@@ -47,12 +47,15 @@ func (l *loop) push(ctx context.Context, decisions []*decision) error {
 	if err := l.moved(c); err != nil {
 		return err
 	}
+	if err := l.readTruth(ctx); err != nil {
+		return err
+	}
 	decisions = slices.DeleteFunc(decisions, func(d *decision) bool { return d.removes })
 	if err := l.propose(ctx, decisions); err != nil {
 		return err
 	}
 	for _, d := range decisions {
-		d.seen.base, d.seen.main = l.baseDir[d.tenant.name], l.mainDir[d.tenant.name]
+		d.seen.base, d.seen.main, d.seen.shadow = l.baseDir[d.tenant.name], l.mainDir[d.tenant.name], l.truth.dirs[d.tenant.name]
 		d.seen.integrated = l.integrated[path.Base(repo.IntegratedPath(d.tenant.name))].Hash
 		d.settle()
 		l.want(d.tenant)

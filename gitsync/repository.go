@@ -76,7 +76,7 @@ func (l *loop) look(ctx context.Context) error {
 	if err := l.remote.Fetch(ctx, l.store, wants...); err != nil {
 		return err
 	}
-	news := refs[mainRef] != l.refs[mainRef]
+	news := refs[mainRef] != l.main.Hash
 	for _, ref := range follow {
 		l.refs[ref] = refs[ref]
 	}
@@ -86,20 +86,15 @@ func (l *loop) look(ctx context.Context) error {
 			return err
 		}
 	}
-	return l.readBase(ctx, refs[baseRef])
+	if err := l.readBase(ctx, refs[baseRef]); err != nil {
+		return err
+	}
+	return l.readTruth(ctx)
 }
 
 // readMain takes over a new tip of main.
 func (l *loop) readMain(tip git.Hash) error {
 	commit, err := l.store.Commit(tip)
-	if err != nil {
-		return err
-	}
-	config, err := l.readConfig(commit.Tree)
-	if err != nil {
-		return err
-	}
-	dirs, err := l.tenantDirs(commit.Tree)
 	if err != nil {
 		return err
 	}
@@ -109,12 +104,7 @@ func (l *loop) readMain(tip git.Hash) error {
 	if l.main.Hash != tip {
 		l.log.V(1).Info("stage", "stage", "fetched", "commit", tip.String(), "branch", l.mainRef())
 	}
-	for name, t := range l.tenants {
-		if dirs[name] != l.mainDir[name] {
-			l.want(t)
-		}
-	}
-	l.id, l.main, l.mainDir = config.RepositoryID, commit, dirs
+	l.main = commit
 	return nil
 }
 
@@ -169,7 +159,11 @@ func (l *loop) readBase(ctx context.Context, tip git.Hash) error {
 	found := base{tip: tip, main: l.main.Hash}
 	var err error
 	if tip.IsZero() {
-		if len(l.mainDir) > 0 && !l.accepted() {
+		dirs, err := l.tenantDirs(l.main.Tree)
+		if err != nil {
+			return err
+		}
+		if len(dirs) > 0 && !l.accepted() {
 			return l.rewritten("the branch " + repo.BaseRef(l.mainRef()) + " is missing")
 		}
 	} else {
@@ -178,9 +172,17 @@ func (l *loop) readBase(ctx context.Context, tip git.Hash) error {
 			return err
 		}
 		found.generation = trailerNumber(newest, repo.TrailerGeneration)
+		if err := l.rolledBack(&found); err != nil {
+			return err
+		}
 		found.commit, err = l.findBase(ctx, tip)
 		if err != nil {
 			return err
+		}
+		if !found.commit.Hash.IsZero() && !l.store.Has(found.commit.Hash) { // it was only looked at
+			if err := l.remote.Fetch(ctx, l.store, git.Want{Tip: found.commit.Hash}); err != nil {
+				return err
+			}
 		}
 		if found.commit.Hash.IsZero() && !l.accepted() {
 			return l.rewritten("its history no longer has any commit that the hub integrated")
@@ -305,7 +307,7 @@ func (l *loop) trusts(c git.Commit) bool {
 
 // findStrays lists folders on main that no tenant of ours claims.
 func (l *loop) findStrays() {
-	l.strays = nil
+	l.strays = slices.Clone(l.unverified)
 	for _, name := range slices.Sorted(maps.Keys(l.mainDir)) {
 		if l.tenants[name] != nil || l.leaving[name] != nil {
 			continue

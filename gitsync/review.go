@@ -378,7 +378,7 @@ func (l *loop) taken(ctx context.Context, d *decision, p proposal) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	main, err := l.at(l.main.Tree, before, after)
+	main, err := l.at(l.truth.followed, before, after)
 	if err != nil {
 		return false, err
 	}

@@ -65,12 +65,6 @@ func (l *loop) connect(ctx context.Context) error {
 	if l.connected == l.source.Generation && l.failed == nil && l.now().Before(l.connectAt) {
 		return nil
 	}
-	if spec.Verify != "" && spec.Verify != v1alpha1.VerifyOff {
-		return &failure{
-			reason: reasonUnsupported, stalled: true, stop: true,
-			message: fmt.Sprintf("spec.verify %s is not supported yet, so nothing of main is applied: set it to Off", spec.Verify),
-		}
-	}
 	options, err := access(ctx, l.live, l.source)
 	if err != nil {
 		return err

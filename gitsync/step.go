@@ -99,6 +99,9 @@ type decision struct {
 
 	// removes: the tenant is gone, and its folder goes in one commit.
 	removes bool
+	// carried is what the tenant changed of paths whose content on main does not
+	// count: what counts of them from now on.
+	carried map[string][]byte
 }
 
 // decideAll takes the step of every tenant of which anything changed.
@@ -127,7 +130,7 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 func (l *loop) see(t *tenant) seen {
 	return seen{
 		review: l.refs[repo.ReviewRef(t.name)], reject: t.object.Annotations[v1alpha1.AnnotationReject], pull: t.review.pull,
-		intent: l.intentOf(t), base: l.baseDir[t.name], main: l.mainDir[t.name],
+		intent: l.intentOf(t), base: l.baseDir[t.name], main: l.mainDir[t.name], shadow: l.truth.dirs[t.name], verify: l.source.Spec.Verify,
 		integrated: l.integrated[path.Base(repo.IntegratedPath(t.name))].Hash,
 		confirm:    t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
 	}
@@ -169,7 +172,11 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 		return nil, err
 	}
 	d.result = integrate.Integrate(in)
+	if err := l.carry(d, in, from, intent); err != nil {
+		return nil, err
+	}
 	d.confirms = in.Confirmed
+	d.result.Problems = append(d.result.Problems, l.unguarded(t.object)...)
 	d.withdraw()
 	if d.refuse == nil && !now.intent.IsZero() && !d.result.Guarded {
 		d.record.Commit, d.record.Generation = d.tip.Hash.String(), trailerNumber(d.tip, repo.TrailerGeneration)
@@ -234,7 +241,7 @@ func (l *loop) narrow(tenant string, from *git.Store, intent git.Hash) (integrat
 	dir := repo.TenantDir(tenant)
 	paths := map[string]bool{}
 	note := func(c git.Change) error { paths[c.Path] = true; return nil }
-	if err := l.store.Diff(l.base.tree, l.main.Tree, dir, note); err != nil {
+	if err := l.store.Diff(l.base.tree, l.truth.followed, dir, note); err != nil {
 		return in, err
 	}
 	if err := l.store.DiffWith(l.base.tree, from, intent, dir, note); err != nil {
@@ -242,18 +249,8 @@ func (l *loop) narrow(tenant string, from *git.Store, intent git.Hash) (integrat
 	}
 	gone := false
 	for path := range paths {
-		for _, side := range []struct {
-			store *git.Store
-			root  git.Hash
-			tree  repo.Tree
-		}{{from, intent, in.Intent}, {l.store, l.base.tree, in.Base}, {l.store, l.main.Tree, in.Main}} {
-			file, ok, err := side.store.File(side.root, path)
-			if err != nil {
-				return in, err
-			}
-			if ok {
-				side.tree[path] = file
-			}
+		if err := l.gatherPath(path, in, from, intent, l.truth.followed); err != nil {
+			return in, err
 		}
 		_, had := in.Base[path]
 		_, has := in.Intent[path]
@@ -265,6 +262,24 @@ func (l *loop) narrow(tenant string, from *git.Store, intent git.Hash) (integrat
 	var err error
 	in.Decided, err = l.wishes(l.base.tree, tenant)
 	return in, err
+}
+
+// gatherPath adds a path's file in each of the three trees to the input.
+func (l *loop) gatherPath(path string, in integrate.Input, from *git.Store, intent, main git.Hash) error {
+	for _, side := range []struct {
+		store *git.Store
+		root  git.Hash
+		tree  repo.Tree
+	}{{from, intent, in.Intent}, {l.store, l.base.tree, in.Base}, {l.store, main, in.Main}} {
+		file, ok, err := side.store.File(side.root, path)
+		if err != nil {
+			return err
+		}
+		if ok {
+			side.tree[path] = file
+		}
+	}
+	return nil
 }
 
 // wishes counts the wishes in a tenant's folder.

@@ -45,7 +45,9 @@ type tenant struct {
 	seen    seen             // what the outcome below was decided from
 	outcome integrate.Result // without its edits
 	refused *v1alpha1.Problem
-	decided v1alpha1.ObservedIntent // zero: none yet
+	// unverified are files on main that nobody entitled has signed.
+	unverified []v1alpha1.Problem
+	decided    v1alpha1.ObservedIntent // zero: none yet
 
 	review  reviewing
 	applied applied
@@ -64,6 +66,8 @@ type tenant struct {
 // seen identifies what a tenant's outcome depends on.
 type seen struct {
 	intent, base, main git.Hash
+	shadow             git.Hash // see truth
+	verify             v1alpha1.VerifyMode
 	integrated         git.Hash // blob
 	confirm            string
 	generation         int64
@@ -133,6 +137,7 @@ func (t *tenant) problems() []v1alpha1.Problem {
 			all = append(all, *p)
 		}
 	}
+	all = append(all, t.unverified...)
 	for _, problems := range t.applied.problems {
 		all = append(all, problems...)
 	}

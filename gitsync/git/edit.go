@@ -19,7 +19,9 @@ package git
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -51,20 +53,64 @@ func (s *Store) Edit(root Hash, edits map[string][]byte) (Hash, error) {
 	return h, nil
 }
 
+// Graft returns the tree root with files set to what other trees have: a zero
+// Entry removes the file. The contents need not be in the store. Of a file and
+// another one below it the latter is left out.
+func (s *Store) Graft(root Hash, entries map[string]Entry) (Hash, error) {
+	remove, set := &edit{}, &edit{}
+	for _, path := range slices.Sorted(maps.Keys(entries)) {
+		e, to := entries[path], set
+		if e.Hash.IsZero() {
+			to = remove
+		} else if set.covers(path) {
+			continue
+		}
+		at, err := to.at(path)
+		if err != nil {
+			return Hash{}, fmt.Errorf("graft: %w", err)
+		}
+		if at.delete = e.Hash.IsZero(); !at.delete {
+			at.graft = treeEntry{mode: modeOf(e.Mode), hash: e.Hash}
+		}
+	}
+	for _, top := range []*edit{remove, set} {
+		var err error
+		if root, err = s.apply(root, top); err != nil {
+			return Hash{}, fmt.Errorf("graft: %w", err)
+		}
+	}
+	if root.IsZero() {
+		root = s.put(plumbing.TreeObject, nil)
+	}
+	return root, nil
+}
+
+// covers reports whether a file is set on the way to a path.
+func (e *edit) covers(path string) bool {
+	for name := range strings.SplitSeq(path, "/") {
+		if e = e.below[name]; e == nil {
+			return false
+		}
+		if e.graft.mode != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // edit is what is to happen at one path.
 type edit struct {
 	delete  bool
-	content []byte // to write, if not nil
+	content []byte    // to write, if not nil
+	graft   treeEntry // to set, if it has a mode
 	below   map[string]*edit
 }
 
-func (e *edit) add(path string, content []byte) error {
+// at returns the edit of a path.
+func (e *edit) at(path string) (*edit, error) {
 	names, err := splitPath(path)
 	if err != nil {
-		return err
-	}
-	if len(content) > repo.MaxFileSize {
-		return fmt.Errorf("%s: %d bytes: %w", path, len(content), ErrTooLarge)
+		return nil, err
 	}
 	for _, name := range names {
 		if e.below == nil {
@@ -73,10 +119,21 @@ func (e *edit) add(path string, content []byte) error {
 		if e.below[name] == nil {
 			e.below[name] = &edit{}
 		}
-		if e.content != nil {
-			return fmt.Errorf("%w: %s lies below another written file", ErrMalformed, path)
+		if e.content != nil || e.graft.mode != "" {
+			return nil, fmt.Errorf("%w: %s lies below another written file", ErrMalformed, path)
 		}
 		e = e.below[name]
+	}
+	return e, nil
+}
+
+func (e *edit) add(path string, content []byte) error {
+	if len(content) > repo.MaxFileSize {
+		return fmt.Errorf("%s: %d bytes: %w", path, len(content), ErrTooLarge)
+	}
+	e, err := e.at(path)
+	if err != nil {
+		return err
 	}
 	if content == nil {
 		e.delete = true
@@ -127,6 +184,8 @@ func (s *Store) apply(tree Hash, e *edit) (Hash, error) {
 // one.
 func (s *Store) applyEntry(old treeEntry, name string, e *edit) (treeEntry, error) {
 	switch {
+	case e.graft.mode != "":
+		return treeEntry{name: name, mode: e.graft.mode, hash: e.graft.hash}, nil
 	case e.content != nil:
 		mode := modeRegular
 		if old.mode == modeExec || old.mode == modeGroup {

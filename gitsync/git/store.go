@@ -248,6 +248,16 @@ func (s *Store) File(root Hash, path string) (repo.File, bool, error) {
 	return f, true, nil
 }
 
+// HasFile reports whether a file's content is here.
+func (s *Store) HasFile(h Hash) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.objects[h] != nil
+}
+
+// PutFile makes a file's content known, before a tree has it.
+func (s *Store) PutFile(content []byte) Hash { return s.put(plumbing.BlobObject, content) }
+
 func (s *Store) read(h Hash, mode repo.FileMode) (repo.File, error) {
 	f := repo.File{Mode: mode}
 	if mode != repo.Regular {

@@ -482,3 +482,47 @@ func TestStoreIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+func TestGraft(t *testing.T) {
+	s := NewStore()
+	tree := func(files map[string]string) Hash {
+		edits := map[string][]byte{}
+		for path, text := range files {
+			edits[path] = []byte(text)
+		}
+		h, err := s.Edit(Hash{}, edits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	from := tree(map[string]string{"a": "1", "d/e": "2", "d/f": "3"})
+	entry := func(path string) Entry {
+		e, ok, err := s.Lookup(from, path)
+		if err != nil || !ok {
+			t.Fatal(path, err)
+		}
+		return e
+	}
+	for _, tc := range []struct {
+		name    string
+		root    Hash
+		entries map[string]Entry
+		want    Hash
+	}{
+		{"nothing", from, nil, from},
+		{"set and remove", tree(map[string]string{"a": "x", "g": "4"}), map[string]Entry{"a": entry("a"), "d/e": entry("d/e"), "g": {}}, tree(map[string]string{"a": "1", "d/e": "2"})},
+		{"a file for a directory", tree(map[string]string{"a/b": "x", "c": "y"}), map[string]Entry{"a": entry("a"), "a/b": {}}, tree(map[string]string{"a": "1", "c": "y"})},
+		{"a directory for a file", tree(map[string]string{"d": "x"}), map[string]Entry{"d": {}, "d/e": entry("d/e")}, tree(map[string]string{"d/e": "2"})},
+		{"one below the other", tree(nil), map[string]Entry{"a": entry("a"), "a/b": entry("d/e")}, tree(map[string]string{"a": "1"})},
+		{"to nothing", tree(map[string]string{"a": "x"}), map[string]Entry{"a": {}}, tree(nil)},
+	} {
+		got, err := s.Graft(tc.root, tc.entries)
+		if err != nil || got != tc.want {
+			t.Errorf("%s: %s, %v; want %s", tc.name, got, err, tc.want)
+		}
+	}
+	if _, err := s.Graft(from, map[string]Entry{"../x": entry("a")}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a path that leads out: %v", err)
+	}
+}

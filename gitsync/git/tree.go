@@ -57,6 +57,16 @@ func (e treeEntry) fileMode() repo.FileMode {
 	return repo.Regular
 }
 
+func modeOf(mode repo.FileMode) string {
+	switch mode {
+	case repo.Symlink:
+		return modeSymlink
+	case repo.Submodule:
+		return modeSubmodule
+	}
+	return modeRegular
+}
+
 func (s *Store) entries(tree Hash) ([]treeEntry, error) {
 	if tree.IsZero() {
 		return nil, nil

@@ -57,8 +57,8 @@ type Signer struct {
 	Bad bool
 }
 
-// entitled reports whether a reviewer's signature counts for a path.
-func (s Signer) entitled(path string) bool {
+// Entitled reports whether a reviewer's signature counts for a path.
+func (s Signer) Entitled(path string) bool {
 	if s.Reviewer == "" || len(s.Tenants) == 0 {
 		return s.Reviewer != ""
 	}
@@ -183,7 +183,7 @@ func (j *judge) step(s Step) {
 
 // vouched reports whether somebody entitled put a step's content at a path.
 func (j *judge) vouched(s Step, c Change, refused bool, approved approvals) bool {
-	if s.Signer.entitled(c.Path) || s.Signer.Hub && !refused || approved[c.Path][c.New] || j.proposed(s, c.Path, c.New) {
+	if s.Signer.Entitled(c.Path) || s.Signer.Hub && !refused || approved[c.Path][c.New] || j.proposed(s, c.Path, c.New) {
 		return true
 	}
 	byHub, tainted := false, refused
@@ -193,7 +193,7 @@ func (j *judge) vouched(s Step, c Change, refused bool, approved approvals) bool
 				continue
 			}
 			switch {
-			case side.Signer.entitled(c.Path):
+			case side.Signer.Entitled(c.Path):
 				if d.New == c.New {
 					return true
 				}
@@ -229,7 +229,7 @@ func (j *judge) approvals(s Step) approvals {
 	for _, by := range append([]Commit{s.Commit}, s.Side...) {
 		for _, hash := range by.Approves {
 			for _, c := range j.in.Approved[hash].Changes {
-				if !by.Signer.entitled(c.Path) {
+				if !by.Signer.Entitled(c.Path) {
 					continue
 				}
 				if out[c.Path] == nil {
