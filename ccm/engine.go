@@ -120,6 +120,7 @@ func (e *engine) Start(ctx context.Context) error {
 	group.Go(func() error { return e.publisher.run(ctx) })
 	group.Go(func() error { return e.observer.run(ctx) })
 	group.Go(func() error { return e.memory.run(ctx) })
+	group.Go(func() error { return e.followKey(ctx) })
 	return group.Wait()
 }
 

@@ -40,6 +40,9 @@ type remembered struct {
 	repositoryID     string
 	intentGeneration int64
 	statusGeneration int64
+	// hubKeys are the keys that the last accepted status announced, givenKeys those
+	// that the CCM had been given by then: lines.
+	hubKeys, givenKeys string
 }
 
 // memory keeps it across restarts, in a ConfigMap that is written at most once a
@@ -82,6 +85,8 @@ func (m *memory) load(ctx context.Context) error {
 		repositoryID:     cm.Data["repositoryID"],
 		intentGeneration: number("intentGeneration"),
 		statusGeneration: number("statusGeneration"),
+		hubKeys:          cm.Data["hubKeys"],
+		givenKeys:        cm.Data["givenKeys"],
 	}
 	return nil
 }
@@ -133,6 +138,8 @@ func (m *memory) save(ctx context.Context) error {
 			"repositoryID":     v.repositoryID,
 			"intentGeneration": strconv.FormatInt(v.intentGeneration, 10),
 			"statusGeneration": strconv.FormatInt(v.statusGeneration, 10),
+			"hubKeys":          v.hubKeys,
+			"givenKeys":        v.givenKeys,
 		},
 	}
 	err := m.client.Update(ctx, cm)

@@ -41,6 +41,7 @@ const (
 	ReasonPushRefused     = "PushRefused"
 	ReasonForeignCluster  = "ForeignCluster"
 	ReasonStatusRefused   = "StatusRefused"
+	ReasonHubSilent       = "HubSilent"
 	ReasonNoRecipients    = "NoRecipients"
 	ReasonBadRecipients   = "BadRecipients"
 )
@@ -53,13 +54,16 @@ const (
 	noticeNodes
 	noticeIntent
 	noticeStatus
+	noticeSilence // the hub says nothing of them
 	noticeSealing
 	noticeTenant
 	noticeCount
 )
 
 // everyone reports whether Services that have an address are told as well.
-func (n notice) everyone() bool { return n == noticeIntent || n == noticeStatus || n == noticeTenant }
+func (n notice) everyone() bool {
+	return n == noticeIntent || n == noticeStatus || n == noticeTenant || n == noticeSilence
+}
 
 // services reports whether Services are told at all.
 func (n notice) services() bool { return n != noticeSealing }
@@ -107,6 +111,13 @@ func (n *notices) clear(which notice) {
 	}
 	emit(n.recorder, n.about, corev1.EventTypeNormal, old.Reason+"Solved", "solved: "+old.Message)
 	n.changed()
+}
+
+// has reports whether there is such a problem.
+func (n *notices) has(which notice) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.problems[which] != nil
 }
 
 // tell makes Events of problems of one source object that has no conditions, on

@@ -47,6 +47,7 @@ type observer struct {
 	tip     git.Hash // of the last commit that was accepted
 	tree    git.Hash
 	refused git.Hash          // a commit that was not
+	unseen  time.Time         // since when the hub has not seen what was pushed; zero: it has
 	told    map[string]string // what Secrets were told last, by path
 }
 
@@ -84,6 +85,7 @@ func (o *observer) run(ctx context.Context) error {
 		if err != nil {
 			o.log.V(1).Info("the status branch cannot be read", "error", err.Error())
 		}
+		o.watchSilence()
 		timer := time.NewTimer(pace.next(err != nil, o.expecting(), o.sincePush()))
 		select {
 		case <-ctx.Done():
@@ -118,7 +120,8 @@ func (o *observer) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the status branch: %w", err)
 	}
-	if problem := o.refuse(commit); problem != nil {
+	signer, problem := o.refuse(ctx, commit)
+	if problem != nil {
 		o.refused = head
 		o.notices.set(noticeStatus, *problem)
 		o.log.Info("status refused", "commit", head.String(), "why", problem.Message)
@@ -129,12 +132,16 @@ func (o *observer) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the status branch: %w", err)
 	}
-	o.accept(commit, changed)
+	state, err := o.stateIn(commit.Tree)
+	if err != nil {
+		return fmt.Errorf("read the status branch: %w", err)
+	}
+	o.accept(commit, changed, announcedBy(state, signer))
 	return nil
 }
 
 // accept takes over a commit of the hub.
-func (o *observer) accept(commit git.Commit, changed map[string]repo.Object) {
+func (o *observer) accept(commit git.Commit, changed map[string]repo.Object, keys []git.PublicKey) {
 	first := o.answers.repository() == ""
 	id, generation := commit.Trailers.Get(repo.TrailerRepository), generationOf(commit)
 	news := o.answers.update(id, commit.Hash.String(), changed)
@@ -145,11 +152,12 @@ func (o *observer) accept(commit git.Commit, changed map[string]repo.Object) {
 			*r = remembered{repositoryID: id}
 		}
 		r.statusGeneration = generation
+		o.remember(r, keys)
 	})
 	o.notices.clear(noticeStatus)
 	if problem := tenantProblem(o.answers.tenantState()); problem != nil {
 		o.notices.set(noticeTenant, *problem)
-		if problem.Reason == v1alpha1.ReasonStaleWriter || problem.Reason == repo.ReasonMalformed {
+		if problem.Reason == v1alpha1.ReasonStaleWriter || problem.Reason == v1alpha1.ReasonUntrusted || problem.Reason == repo.ReasonMalformed {
 			o.publisher.doubt()
 		}
 	} else {
@@ -173,18 +181,21 @@ func (o *observer) accept(commit git.Commit, changed map[string]repo.Object) {
 	}
 }
 
-// refuse says why a status commit does not count, nil if it does.
-func (o *observer) refuse(c git.Commit) *v1alpha1.Problem {
-	refusal := func(remedy, format string, args ...any) *v1alpha1.Problem {
-		return &v1alpha1.Problem{Reason: ReasonStatusRefused, Remedy: remedy,
+// refuse says why a status commit does not count, nil if it does, and with which
+// key it is signed.
+func (o *observer) refuse(ctx context.Context, c git.Commit) (git.PublicKey, *v1alpha1.Problem) {
+	var signer git.PublicKey
+	refusal := func(remedy, format string, args ...any) (git.PublicKey, *v1alpha1.Problem) {
+		return signer, &v1alpha1.Problem{Reason: ReasonStatusRefused, Remedy: remedy,
 			Message: fmt.Sprintf("status commit %s is not believed: ", c.Hash.Short()) + fmt.Sprintf(format, args...)}
-	}
-	if _, err := c.Verify(o.hubKeys...); err != nil {
-		return refusal("if the hub has a new key, give it to the CCM with --hub-key; else find out who pushed it", "%v", err)
 	}
 	branch, known := strings.TrimPrefix(o.ref, repo.RefPrefix), o.memory.get()
 	if o.options.Adopt && o.tip.IsZero() {
 		known = remembered{} // whatever was before
+	}
+	signer, err := o.verify(ctx, c, known)
+	if err != nil {
+		return refusal("if the hub has a new key, give it to the CCM with --hub-key; else find out who pushed it", "%v", err)
 	}
 	id, generation := c.Trailers.Get(repo.TrailerRepository), generationOf(c)
 	const elsewhere = "find out who pushed it: the hub made it for another place"
@@ -202,7 +213,7 @@ func (o *observer) refuse(c git.Commit) *v1alpha1.Problem {
 		return refusal("find out who set the branch back; start the CCM once with --adopt if the repository was restored on purpose",
 			"its generation %d is not after %d", generation, known.statusGeneration)
 	}
-	return nil
+	return signer, nil
 }
 
 // changes decodes what differs from the last tree. A file that cannot be read

@@ -17,6 +17,7 @@ limitations under the License.
 package ccm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -78,6 +79,10 @@ type Options struct {
 	// WebhookTokenFile has the key of the signatures of such requests.
 	WebhookTokenFile string
 
+	// keyEvery is how often the CCM looks for another signing key, silence how long
+	// the hub may leave what was pushed unanswered; the constants if 0.
+	keyEvery, silence time.Duration
+
 	// now is the clock; time.Now if nil.
 	now func() time.Time
 }
@@ -118,6 +123,7 @@ func (o *Options) complete() error {
 	if o.now == nil {
 		o.now = time.Now
 	}
+	o.keyEvery, o.silence = cmp.Or(o.keyEvery, keyEvery), cmp.Or(o.silence, silence)
 	switch o.NodeAddressType {
 	case corev1.NodeExternalIP, corev1.NodeInternalIP, corev1.NodeHostName:
 	default:

@@ -72,8 +72,9 @@ type publisher struct {
 	dirty        map[types.NamespacedName]bool
 	nodesDirty   bool
 	dirtySecrets dirtySecrets
-	generation   int64 // pushed last
-	doubted      bool  // the hub refuses what it found on the branch
+	generation   int64       // pushed last
+	doubted      bool        // the hub refuses what it found on the branch
+	nextSigner   *git.Signer // takes signer's place
 
 	// Of the running goroutine alone.
 	store     *git.Store
@@ -208,6 +209,7 @@ func (p *publisher) await(ctx context.Context, last time.Time) bool {
 // publish makes the branch what the cluster wants. It reports whether that took
 // a commit.
 func (p *publisher) publish(ctx context.Context) (bool, error) {
+	p.changeSigner()
 	if err := p.gatherServices(ctx); err != nil {
 		return false, err
 	}

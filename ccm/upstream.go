@@ -65,6 +65,11 @@ func (u *upstream) fetch(ctx context.Context, store *git.Store, tip, have git.Ha
 	})
 }
 
+// past brings the commits behind one.
+func (u *upstream) past(ctx context.Context, store *git.Store, tip git.Hash, n int) error {
+	return u.do(ctx, "fetch", func(r *git.Remote) error { return r.Past(ctx, store, tip, n) })
+}
+
 // push moves a branch from one commit to the next.
 func (u *upstream) push(ctx context.Context, store *git.Store, ref string, from, to git.Hash) error {
 	return u.do(ctx, "push", func(r *git.Remote) error {

@@ -144,7 +144,7 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 	if tree, err = l.record(tree, c.mainTree, decisions, newest); err != nil {
 		return c, err
 	}
-	if tree == c.baseTree && !l.base.commit.Hash.IsZero() && !l.truth.unrecorded && l.base.accepts.IsZero() {
+	if tree == c.baseTree && !l.base.commit.Hash.IsZero() && !l.truth.unrecorded && l.base.accepts.IsZero() && !l.resign() {
 		return c, nil // nothing was decided
 	}
 	c.baseTree = tree

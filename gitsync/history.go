@@ -58,7 +58,7 @@ func newHistory() history {
 const maxHistory = 1000
 
 // advance learns the commits between the old tip and the new one.
-func (h *history) advance(store *git.Store, old, tip git.Hash, hub git.PublicKey) error {
+func (h *history) advance(store *git.Store, old, tip git.Hash, hub ...git.PublicKey) error {
 	if old.IsZero() {
 		h.start = tip
 		return nil
@@ -85,7 +85,7 @@ func (h *history) advance(store *git.Store, old, tip git.Hash, hub git.PublicKey
 // walk goes from tip along first parents to the commit stop, or as far as the
 // store and maxHistory allow, and notes the first change that it meets of each
 // path. It ends early when done says so.
-func (h *history) walk(store *git.Store, tip, stop git.Hash, hub git.PublicKey, done func() bool) error {
+func (h *history) walk(store *git.Store, tip, stop git.Hash, hub []git.PublicKey, done func() bool) error {
 	n := 0
 	for c, err := range store.FirstParents(tip) {
 		if errors.Is(err, git.ErrMissing) || c.Hash == stop || n >= maxHistory {
@@ -116,8 +116,8 @@ func (h *history) walk(store *git.Store, tip, stop git.Hash, hub git.PublicKey, 
 	return nil
 }
 
-func (h *history) note(store *git.Store, c git.Commit, before git.Hash, hub git.PublicKey) error {
-	_, err := c.Verify(hub)
+func (h *history) note(store *git.Store, c git.Commit, before git.Hash, hub []git.PublicKey) error {
+	_, err := c.Verify(hub...)
 	// A review's own commit that became main's tip is people's decision.
 	proposal := strings.HasPrefix(repo.RefPrefix+c.Trailers.Get(repo.TrailerBranch), repo.ReviewRef(""))
 	now := change{commit: c.Hash, author: c.Author.Name, hub: err == nil && !proposal}
@@ -206,7 +206,7 @@ func (l *loop) searchUntil(ctx context.Context, done func() bool) error {
 				return err
 			}
 		}
-		if err := h.walk(l.store, h.start, git.Hash{}, l.signer.PublicKey(), done); err != nil {
+		if err := h.walk(l.store, h.start, git.Hash{}, l.keys.known(), done); err != nil {
 			return err
 		}
 	}

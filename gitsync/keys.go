@@ -37,6 +37,12 @@ const KeysSecret = "kubelb-hub-keys"
 const (
 	KeyIdentity       = "identity"     // OpenSSH private key, PEM
 	KeyIdentityPublic = "identity.pub" // one line of authorized_keys
+	// KeyNext is a key that tenants are told of and that nothing signs with yet.
+	KeyNext       = "next"
+	KeyNextPublic = "next.pub"
+	// KeyPreviousPublic has a line for each key that signed before. What they
+	// signed is still the hub's.
+	KeyPreviousPublic = "previous.pub"
 )
 
 // The hub as the committer of its commits.
@@ -45,18 +51,14 @@ const (
 	committerEmail = repo.HubEmail
 )
 
-// loadSigner returns the hub's key, and makes it if there is none yet.
-func loadSigner(ctx context.Context, live client.Reader, c client.Client, namespace string) (*git.Signer, error) {
+// loadIdentity returns the hub's keys, and makes one if there is none yet.
+func loadIdentity(ctx context.Context, live client.Reader, c client.Client, namespace string) (*identity, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: KeysSecret}
 	for {
 		var secret corev1.Secret
 		err := live.Get(ctx, key, &secret)
 		if err == nil {
-			signer, err := git.ParsePrivateKey(secret.Data[KeyIdentity])
-			if err != nil {
-				return nil, fmt.Errorf("secret %s, key %s: %w", key, KeyIdentity, err)
-			}
-			return signer, nil
+			return parseIdentity(&secret)
 		}
 		if !apierrors.IsNotFound(err) {
 			return nil, fmt.Errorf("hub keys: %w", err)

@@ -50,6 +50,8 @@ type loop struct {
 	log     logr.Logger
 	now     func() time.Time
 	signer  *git.Signer
+	keys    *identity
+	keysAt  time.Time // when they are read again
 	options Options
 	inbox   *inbox
 
@@ -108,7 +110,7 @@ type loop struct {
 func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 	l := &loop{
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
-		signer: s.signer, options: s.options, inbox: in,
+		signer: s.keys.signer, keys: s.keys, options: s.options, inbox: in,
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
 		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{}, leaving: map[string]*leaver{},
 	}

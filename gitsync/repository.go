@@ -98,7 +98,7 @@ func (l *loop) readMain(tip git.Hash) error {
 	if err != nil {
 		return err
 	}
-	if err := l.history.advance(l.store, l.main.Hash, tip, l.signer.PublicKey()); err != nil {
+	if err := l.history.advance(l.store, l.main.Hash, tip, l.keys.known()...); err != nil {
 		return err
 	}
 	if l.main.Hash != tip {
@@ -301,7 +301,7 @@ func (l *loop) searchBase(tip git.Hash) (found git.Commit, sure bool, err error)
 
 // trusts reports whether the hub signed a commit.
 func (l *loop) trusts(c git.Commit) bool {
-	_, err := c.Verify(l.signer.PublicKey())
+	_, err := c.Verify(l.keys.known()...)
 	return err == nil
 }
 

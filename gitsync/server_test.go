@@ -154,7 +154,7 @@ type clone struct {
 func (s *server) clone() *clone {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	s.native("", "clone", "-q", s.bare, dir)
+	s.native("", "clone", "-q", "--no-local", s.bare, dir)
 	return &clone{server: s, dir: dir}
 }
 

@@ -47,6 +47,7 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 		l.forgetApplied()
 	}
 	l.source = &source
+	l.loadKeys(ctx)
 	if err := l.loadConfig(ctx); err != nil {
 		return true, err
 	}

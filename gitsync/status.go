@@ -98,6 +98,7 @@ func (l *loop) stateOf(ctx context.Context, t *tenant, conditions []metav1.Condi
 		PendingCount: int32(len(t.outcome.Pending)), Pending: first(t.outcome.Pending),
 		SourceGone:   slices.Clone(t.outcome.SourceGone),
 		Review:       t.reviewStatus(),
+		HubKeys:      l.keys.announced(),
 		LoadBalancer: v1alpha1.LoadBalancerState{Disable: t.object.Spec.LoadBalancer.Disable || l.disabled(ctx)},
 	}
 	if t.decided.Commit != "" {

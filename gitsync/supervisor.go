@@ -27,7 +27,6 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
-	"github.com/kubelb/gitops/gitsync/git"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -51,7 +50,7 @@ type supervisor struct {
 
 	started chan struct{} // closed when the fields below are set
 	ctx     context.Context
-	signer  *git.Signer
+	keys    *identity
 	wait    sync.WaitGroup
 
 	mu    sync.Mutex
@@ -66,13 +65,13 @@ type running struct {
 
 // Start loads the hub's key and lets loops run until the context ends.
 func (s *supervisor) Start(ctx context.Context) error {
-	signer, err := loadSigner(ctx, s.live, s.client, s.options.Namespace)
+	keys, err := loadIdentity(ctx, s.live, s.client, s.options.Namespace)
 	if err != nil {
 		return err
 	}
-	s.ctx, s.signer = ctx, signer
+	s.ctx, s.keys = ctx, keys
 	close(s.started)
-	s.log.Info("gitsync started", "key", signer.PublicKey().String())
+	s.log.Info("gitsync started", "key", keys.signer.PublicKey().String())
 	<-ctx.Done()
 	s.wait.Wait()
 	return nil

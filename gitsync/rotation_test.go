@@ -1,0 +1,136 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// keys reads the Secret with the hub's keys.
+func (b *bench) keys() *corev1.Secret {
+	b.t.Helper()
+	var secret corev1.Secret
+	must(b.t, b.client.Get(b.t.Context(), client.ObjectKey{Namespace: hubNamespace, Name: KeysSecret}, &secret))
+	return &secret
+}
+
+// signedBy waits until the tip of a branch is signed with a key.
+func (b *bench) signedBy(branch string, key git.PublicKey) {
+	b.t.Helper()
+	remote, err := git.NewRemote(b.git.url, git.Options{})
+	must(b.t, err)
+	defer remote.Close()
+	eventually(b.t, branch+" is signed with "+key.Fingerprint(), func() string {
+		tip, err := git.ParseHash(b.git.head(branch))
+		if err != nil {
+			return "there is no such branch"
+		}
+		store := git.NewStore()
+		must(b.t, remote.Fetch(b.t.Context(), store, git.Want{Tip: tip}))
+		commit, err := store.Commit(tip)
+		must(b.t, err)
+		if _, err := commit.Verify(key); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+// announces waits until a tenant is told of exactly these keys.
+func (a *actor) announces(keys ...git.PublicKey) {
+	a.t.Helper()
+	var want []string
+	for _, key := range keys {
+		want = append(want, "- "+key.String())
+	}
+	eventually(a.t, "announced keys", func() string {
+		state := a.git.show("status/"+a.name, repo.TenantDir(a.name)+"/tenantstate.yaml")
+		_, list, _ := strings.Cut(state, "hubKeys:\n")
+		var got []string
+		for line := range strings.Lines(list) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "- ssh-") {
+				break
+			}
+			got = append(got, line)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			return fmt.Sprintf("%v, want %v", got, want)
+		}
+		return ""
+	})
+}
+
+func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
+	b := newBench(t)
+	acme := b.tenant("acme")
+	acme.push(acme.whole("web", 80))
+	acme.hasPorts("web", 80)
+	acme.settled()
+	secret := b.keys()
+	old, err := git.ParsePrivateKey(secret.Data[KeyIdentity])
+	must(t, err)
+	next, err := git.GenerateKey()
+	must(t, err)
+	pem, err := next.PEM()
+	must(t, err)
+	acme.announces(old.PublicKey())
+
+	secret.Data[KeyNext], secret.Data[KeyNextPublic] = pem, []byte(next.PublicKey().String()+"\n")
+	must(t, b.client.Update(t.Context(), secret))
+	acme.announces(old.PublicKey(), next.PublicKey())
+	b.signedBy("status/"+acme.name, old.PublicKey())
+
+	// A broken Secret changes nothing.
+	secret = b.keys()
+	secret.Data[KeyIdentity] = []byte("broken")
+	must(t, b.client.Update(t.Context(), secret))
+	b.look()
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 81)})
+	acme.hasPorts("web", 81)
+	acme.decided()
+	b.signedBy("base/main", old.PublicKey())
+
+	secret = b.keys()
+	secret.Data[KeyIdentity], secret.Data[KeyIdentityPublic] = pem, secret.Data[KeyNextPublic]
+	secret.Data[KeyPreviousPublic] = []byte("# until today\n" + old.PublicKey().String() + " hub\n")
+	delete(secret.Data, KeyNext)
+	delete(secret.Data, KeyNextPublic)
+	must(t, b.client.Update(t.Context(), secret))
+	acme.announces(next.PublicKey())
+	b.signedBy("status/"+acme.name, next.PublicKey())
+	b.signedBy("base/main", next.PublicKey())
+
+	// What the old key signed is the hub's: no hold, no person.
+	b.restart()
+	b.look()
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 82)})
+	acme.hasPorts("web", 82)
+	b.verify(v1alpha1.VerifyRequire)
+	b.look()
+	acme.unverified()
+	b.reason("Succeeded")
+	acme.becomes("Succeeded")
+}
