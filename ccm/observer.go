@@ -110,6 +110,10 @@ func (o *observer) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if head == o.tip && !o.refused.IsZero() { // what was refused is gone
+		o.refused = git.Hash{}
+		o.notices.clear(noticeStatus)
+	}
 	if head == o.tip || head == o.refused || head.IsZero() {
 		return nil
 	}

@@ -33,6 +33,7 @@ type faults struct {
 	failing int // requests still to fail
 	status  int // with this
 	cuts    int // answers to pushes still to cut
+	fetches int // answers to fetches still to cut
 	refuse  bool
 	full    bool // git may write no file
 }
@@ -58,6 +59,21 @@ func (g *GitServer) CutNextPushes(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.faults.cuts = n
+}
+
+// CutNextFetches sends only the first half of the answers to the next n fetches:
+// a pack that is cut off, in an answer that looks whole.
+func (g *GitServer) CutNextFetches(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.faults.fetches = n
+}
+
+// FetchesToCut is how many of them are left.
+func (g *GitServer) FetchesToCut() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.faults.fetches
 }
 
 // RefuseCredentials answers everyone with 401, or ends that.
@@ -131,6 +147,24 @@ func (g *GitServer) takeCut() bool {
 	}
 	g.faults.cuts--
 	return true
+}
+
+func (g *GitServer) takeFetchCut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.faults.fetches == 0 {
+		return false
+	}
+	g.faults.fetches--
+	return true
+}
+
+// halfAnswer sends the first half of an answer as if it were all.
+func halfAnswer(w http.ResponseWriter, answer *httptest.ResponseRecorder) {
+	maps.Copy(w.Header(), answer.Header())
+	w.Header().Del("Content-Length")
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes()[:answer.Body.Len()/2])
 }
 
 // cutAnswer sends the first half of an answer and breaks the connection.

@@ -227,6 +227,12 @@ func (g *GitServer) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	kind = kindOf(action, r, body)
+	if kind == "fetch" && g.takeFetchCut() {
+		answer := httptest.NewRecorder()
+		g.run(answer, r, user, body)
+		halfAnswer(status, answer)
+		return
+	}
 	if kind != "push" {
 		g.run(status, r, user, body)
 		return
