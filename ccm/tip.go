@@ -102,7 +102,8 @@ func (p *publisher) examine(tip git.Commit) error {
 	writer := tip.Trailers.Get(repo.TrailerCluster)
 	epoch, _ := strconv.ParseInt(tip.Trailers.Get(repo.TrailerEpoch), 10, 64)
 	// A commit for another branch is no cluster of this name: somebody put it here.
-	meant := tip.Trailers.Get(repo.TrailerBranch) == strings.TrimPrefix(p.ref, repo.RefPrefix)
+	branch := tip.Trailers.Get(repo.TrailerBranch)
+	meant := branch == "" || branch == strings.TrimPrefix(p.ref, repo.RefPrefix)
 	foreign, superseded := writer != "" && writer != p.cluster && meant, writer == p.cluster && epoch > p.epoch
 	switch {
 	case !foreign && !superseded:

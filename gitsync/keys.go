@@ -21,6 +21,7 @@ import (
 	"fmt"
 
 	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,19 +32,7 @@ import (
 
 // KeysSecret is the Secret with the hub's identity, in the hub's namespace.
 // Restore it before a rebuilt hub starts: CCMs trust no other key.
-const KeysSecret = "kubelb-hub-keys"
-
-// The keys of that Secret.
-const (
-	KeyIdentity       = "identity"     // OpenSSH private key, PEM
-	KeyIdentityPublic = "identity.pub" // one line of authorized_keys
-	// KeyNext is a key that tenants are told of and that nothing signs with yet.
-	KeyNext       = "next"
-	KeyNextPublic = "next.pub"
-	// KeyPreviousPublic has a line for each key that signed before. What they
-	// signed is still the hub's.
-	KeyPreviousPublic = "previous.pub"
-)
+const KeysSecret = v1alpha1.SecretHubKeys
 
 // The hub as the committer of its commits.
 const (
@@ -81,8 +70,8 @@ func makeKeys(ctx context.Context, c client.Client, key client.ObjectKey) error 
 	return c.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
 		Data: map[string][]byte{
-			KeyIdentity:       pem,
-			KeyIdentityPublic: []byte(signer.PublicKey().String() + " " + committerName + "\n"),
+			v1alpha1.HubKeyIdentity:       pem,
+			v1alpha1.HubKeyIdentityPublic: []byte(signer.PublicKey().String() + " " + committerName + "\n"),
 		},
 	})
 }

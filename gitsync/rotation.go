@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,25 +61,25 @@ func parseIdentity(secret *corev1.Secret) (*identity, error) {
 	}
 	i := &identity{version: secret.ResourceVersion}
 	var err error
-	if i.signer, err = git.ParsePrivateKey(secret.Data[KeyIdentity]); err != nil {
-		return nil, fail(KeyIdentity, err)
+	if i.signer, err = git.ParsePrivateKey(secret.Data[v1alpha1.HubKeyIdentity]); err != nil {
+		return nil, fail(v1alpha1.HubKeyIdentity, err)
 	}
-	if pem := secret.Data[KeyNext]; len(pem) > 0 {
+	if pem := secret.Data[v1alpha1.HubKeyNext]; len(pem) > 0 {
 		next, err := git.ParsePrivateKey(pem)
 		if err != nil {
-			return nil, fail(KeyNext, err)
+			return nil, fail(v1alpha1.HubKeyNext, err)
 		}
 		if i.next = next.PublicKey(); i.next.Equal(i.signer.PublicKey()) {
 			i.next = git.PublicKey{}
 		}
 	}
-	for line := range strings.Lines(string(secret.Data[KeyPreviousPublic])) {
+	for line := range strings.Lines(string(secret.Data[v1alpha1.HubKeyPreviousPublic])) {
 		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 		key, err := git.ParsePublicKey(line)
 		if err != nil {
-			return nil, fail(KeyPreviousPublic, err)
+			return nil, fail(v1alpha1.HubKeyPreviousPublic, err)
 		}
 		i.previous = append(i.previous, key)
 	}

@@ -90,7 +90,7 @@ func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
 	acme.hasPorts("web", 80)
 	acme.settled()
 	secret := b.keys()
-	old, err := git.ParsePrivateKey(secret.Data[KeyIdentity])
+	old, err := git.ParsePrivateKey(secret.Data[v1alpha1.HubKeyIdentity])
 	must(t, err)
 	next, err := git.GenerateKey()
 	must(t, err)
@@ -98,14 +98,14 @@ func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
 	must(t, err)
 	acme.announces(old.PublicKey())
 
-	secret.Data[KeyNext], secret.Data[KeyNextPublic] = pem, []byte(next.PublicKey().String()+"\n")
+	secret.Data[v1alpha1.HubKeyNext], secret.Data[v1alpha1.HubKeyNextPublic] = pem, []byte(next.PublicKey().String()+"\n")
 	must(t, b.client.Update(t.Context(), secret))
 	acme.announces(old.PublicKey(), next.PublicKey())
 	b.signedBy("status/"+acme.name, old.PublicKey())
 
 	// A broken Secret changes nothing.
 	secret = b.keys()
-	secret.Data[KeyIdentity] = []byte("broken")
+	secret.Data[v1alpha1.HubKeyIdentity] = []byte("broken")
 	must(t, b.client.Update(t.Context(), secret))
 	b.look()
 	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 81)})
@@ -114,10 +114,10 @@ func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
 	b.signedBy("base/main", old.PublicKey())
 
 	secret = b.keys()
-	secret.Data[KeyIdentity], secret.Data[KeyIdentityPublic] = pem, secret.Data[KeyNextPublic]
-	secret.Data[KeyPreviousPublic] = []byte("# until today\n" + old.PublicKey().String() + " hub\n")
-	delete(secret.Data, KeyNext)
-	delete(secret.Data, KeyNextPublic)
+	secret.Data[v1alpha1.HubKeyIdentity], secret.Data[v1alpha1.HubKeyIdentityPublic] = pem, secret.Data[v1alpha1.HubKeyNextPublic]
+	secret.Data[v1alpha1.HubKeyPreviousPublic] = []byte("# until today\n" + old.PublicKey().String() + " hub\n")
+	delete(secret.Data, v1alpha1.HubKeyNext)
+	delete(secret.Data, v1alpha1.HubKeyNextPublic)
 	must(t, b.client.Update(t.Context(), secret))
 	acme.announces(next.PublicKey())
 	b.signedBy("status/"+acme.name, next.PublicKey())

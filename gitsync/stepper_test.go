@@ -124,12 +124,12 @@ func newStepper(t *testing.T) *stepper {
 	source := b.gitSource()
 	source.Spec.Interval.Duration = time.Hour // nothing is looked at without a reason
 	must(t, b.client.Update(t.Context(), source))
-	signer, err := loadSigner(t.Context(), b.client, b.client, hubNamespace)
+	keys, err := loadIdentity(t.Context(), b.client, b.client, hubNamespace)
 	must(t, err)
 	c, err := client.NewWithWatch(plane, client.Options{Scheme: clientgoscheme.Scheme})
 	must(t, err)
 	s.supervisor = &supervisor{
-		client: s.cuttable(c), live: c, signer: signer, log: testr.NewWithOptions(t, testr.Options{Verbosity: verbosity()}),
+		client: s.cuttable(c), live: c, keys: keys, log: testr.NewWithOptions(t, testr.Options{Verbosity: verbosity()}),
 		options: Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Clock: func() time.Time { return s.clock }},
 	}
 	b.git.intercept(s.gitCall)
