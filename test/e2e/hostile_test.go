@@ -18,7 +18,6 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"strconv"
