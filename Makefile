@@ -46,7 +46,8 @@ test: tools-run tools-forge ## Run all tests (unit, envtest, end to end)
 .PHONY: bench
 bench: tools-run ## Measure, print one table (docs/performance.md keeps the last)
 	@$(call programs,./cmd/hub ./cmd/ccm ./test/bench)
-	@exec $(TOOLS)/bench $(BENCH_ARGS)
+	@$(TOOLS)/bench $(BENCH_ARGS)
+	@env -u KUBEBUILDER_ASSETS $(GO) test -run '^$$' -bench 'VerifyCommits|JudgeMain' ./gitsync/git ./gitsync
 
 .PHONY: build
 build: ## Build the programs into bin (kubectl-kubelb is kubelbctl as a plugin)

@@ -284,6 +284,9 @@ func (l *loop) record(tree, main git.Hash, decisions []*decision, newest map[str
 	overrides := map[string]trust.Override{}
 	for path, o := range l.truth.overrides {
 		for _, d := range decisions {
+			if d.removes && tenantOf(path) == d.tenant.name {
+				o.Trusted = "" // the tenant is gone
+			}
 			if content, ok := d.carried[path]; ok {
 				o.Trusted = ""
 				if content != nil {
