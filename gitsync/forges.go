@@ -65,6 +65,9 @@ func (l *loop) hear(w work) (news bool) {
 		if a.problem == nil {
 			news = news || r.pull != a.pull
 			r.pull = a.pull
+			if a.pull.state == forge.Open {
+				r.opened = a.pull.number
+			}
 		}
 		if (r.unforged == nil) != (a.problem == nil) || r.unforged != nil && *r.unforged != *a.problem {
 			r.unforged, t.untold = a.problem, true
@@ -228,7 +231,7 @@ func (l *loop) openWish(ctx context.Context, d *decision) (wish, error) {
 		}
 	}
 	summary := describe.CompareAt(merged(facts, main), merged(facts, after), assigned)
-	return wish{stance: open, heads: heads(b, d.record.ReviewGeneration), decided: d.record.ReviewPull, text: textOf(name, b.tip, p.Trailers.Get(repo.TrailerIntent), summary)}, nil
+	return wish{stance: open, heads: heads(b, d.record.ReviewGeneration), decided: d.record.ReviewPull, fresh: d.tenant.review.fresh, opened: d.tenant.review.opened, text: textOf(name, b.tip, p.Trailers.Get(repo.TrailerIntent), summary)}, nil
 }
 
 // factsOf returns the nodes of a tenant and the backends that documents refer to.

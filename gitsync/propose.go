@@ -26,6 +26,7 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/gitsync/describe"
+	"github.com/kubelb/gitops/gitsync/forge"
 	"github.com/kubelb/gitops/gitsync/git"
 )
 
@@ -60,6 +61,9 @@ func (l *loop) propose(ctx context.Context, decisions []*decision) error {
 		return err
 	}
 	for _, d := range decisions {
+		if d.removes {
+			continue
+		}
 		if err := l.settleReview(ctx, d); err != nil {
 			return err
 		}
@@ -112,7 +116,7 @@ func (l *loop) stays(d *decision) bool {
 // still there.
 func (l *loop) again(ctx context.Context, d *decision) (now, after []move, err error) {
 	b := d.review
-	merged := false
+	var merged bool
 	if last := b.newest(0, 0); last != nil {
 		merged, err = l.mergedIn(ctx, b.tip, last.main)
 	} else {
@@ -141,6 +145,7 @@ func (l *loop) again(ctx context.Context, d *decision) (now, after []move, err e
 // begin proposes what is to change of main as it is now: as main's child, or as
 // a child of another commit into which main is merged.
 func (l *loop) begin(d *decision, on, old git.Hash) ([]move, error) {
+	d.begun = true
 	parents := []git.Hash{l.main.Hash}
 	if !on.IsZero() {
 		parents = []git.Hash{on, l.main.Hash}
@@ -274,9 +279,22 @@ func (l *loop) pushReviews(ctx context.Context, moves []move) error {
 	return nil
 }
 
+// leaveReview ends the pull request of a tenant that is no longer the loop's:
+// that of a deleted tenant is nobody's to decide.
+func (l *loop) leaveReview(t *tenant, gone bool) {
+	if gone && t.review.proposes && t.review.pull.state == forge.Open {
+		l.desk.want(t.name, wish{stance: shut})
+	} else {
+		l.desk.forget(t.name)
+	}
+}
+
 // settleReview takes over what became of a tenant's review.
 func (l *loop) settleReview(ctx context.Context, d *decision) error {
 	r := &d.tenant.review
+	if d.begun && !d.seen.unpushed {
+		r.fresh, r.opened = true, 0
+	}
 	if !d.frozen {
 		tip := l.refs[repo.ReviewRef(d.tenant.name)]
 		if tip.IsZero() {

@@ -79,6 +79,9 @@ type wish struct {
 	heads string
 	// decided is the number of the newest pull request that was judged already.
 	decided int64
+	// fresh and opened are those of [reviewing].
+	fresh  bool
+	opened int64
 }
 
 type text struct{ title, body string }
@@ -96,7 +99,7 @@ const markStart = "<!-- kubelb "
 
 // waits reports whether a pull request that is not open is for the loop to judge.
 func (w wish) waits(pr forge.PullRequest) bool {
-	return pr.Number > w.decided && pr.HeadCommit != "" && strings.Contains(w.heads, " "+pr.HeadCommit+" ")
+	return pr.Number > w.decided && (!w.fresh || pr.Number == w.opened) && pr.HeadCommit != "" && strings.Contains(w.heads, " "+pr.HeadCommit+" ")
 }
 
 // desk keeps pull requests as the loop wants them, in a goroutine of its own: no
@@ -277,6 +280,9 @@ func (d *desk) serve(ctx context.Context, client forge.Forge, tenant string, f f
 		if f.stance == watch {
 			every *= watchEvery
 		}
+		if found.state == forge.Open {
+			current.opened = max(current.opened, found.number)
+		}
 		current.dirty, current.delay, current.next = false, 0, now.Add(max(every, forgeQuickLook))
 		if current.asked != f.asked {
 			current.next = now
@@ -312,7 +318,7 @@ func fulfil(ctx context.Context, client forge.Forge, head string, f file) (pull,
 		if pr, err = client.Update(ctx, pr.Number, w.text.title, w.text.body); err != nil {
 			return pull{}, fmt.Errorf("update the pull request of %s: %w", head, err)
 		}
-	case w.stance == open && !opened && !(ok && w.waits(pr)):
+	case w.stance == open && !opened && (!ok || !w.waits(pr)):
 		pr, err = client.Create(ctx, forge.Proposal{Head: head, Base: f.base, Title: w.text.title, Body: w.text.body})
 		if err != nil {
 			return pull{}, fmt.Errorf("open a pull request of %s: %w", head, err)

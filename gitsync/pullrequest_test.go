@@ -354,6 +354,17 @@ func TestAForgeThatFailsKeepsNothingElseWaiting(t *testing.T) {
 	})
 }
 
+func TestADeletedTenantLeavesNoPullRequest(t *testing.T) {
+	b, h, acme, _ := forged(t)
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 80, 443)})
+	acme.proposes("web", 80, 443)
+	pr := h.pull(2, forge.Open)
+	acme.shows(pr.URL)
+	must(t, b.client.Delete(t.Context(), acme.stored()))
+	h.pull(2, forge.Closed)
+	eventually(t, "the branch is gone", func() string { return b.git.head(acme.review()) })
+}
+
 func TestEveryErrorOfAForgeHasAReason(t *testing.T) {
 	for err, want := range map[error]string{
 		forge.ErrUnavailable: reasonForgeUnavailable, forge.ErrUnauthorized: reasonForgeUnauthorized,

@@ -58,6 +58,10 @@ type reviewing struct {
 	pull     pull
 	unforged *v1alpha1.Problem
 	question int // asked of the forge when the branch was gone
+	// fresh: this process began the branch, so of pull requests that are not open
+	// only the one that it saw open since then, opened, can be the branch's.
+	fresh  bool
+	opened int64
 }
 
 // branch is a review branch.
@@ -192,7 +196,7 @@ func (l *loop) changes(ctx context.Context, tenant string, tip git.Hash, p propo
 func (l *loop) between(tenant string, a, b git.Hash) (before, after repo.Tree, err error) {
 	before, after = repo.Tree{}, repo.Tree{}
 	err = l.store.Diff(a, b, repo.TenantDir(tenant), func(c git.Change) error {
-		if p, err := repo.ParsePath(c.Path); err != nil || p.Fact() {
+		if p, bad := repo.ParsePath(c.Path); bad != nil || p.Fact() {
 			return nil
 		}
 		for _, side := range []struct {
@@ -331,7 +335,7 @@ func merged(trees ...repo.Tree) repo.Tree {
 func (l *loop) verdict(ctx context.Context, d *decision, last repo.Integrated) (*proposal, repo.ReviewOutcome, error) {
 	b, pull, decided := d.review, d.seen.pull, last.ReviewGeneration
 	said := outcomes[pull.state]
-	if pull.number <= last.ReviewPull {
+	if r := d.tenant.review; pull.number <= last.ReviewPull || r.fresh && pull.number != r.opened {
 		said = ""
 	}
 	// What was said of a commit is said of the proposal that it contains.

@@ -153,9 +153,17 @@ type clone struct {
 
 func (s *server) clone() *clone {
 	s.t.Helper()
-	dir := s.t.TempDir()
-	s.native("", "clone", "-q", "--no-local", s.bare, dir)
-	return &clone{server: s, dir: dir}
+	for range 5 {
+		dir := s.t.TempDir()
+		if out, err := s.try("", "clone", "-q", "--no-local", s.bare, dir); err == nil {
+			return &clone{server: s, dir: dir}
+		} else if !strings.Contains(out, "fatal") {
+			s.t.Fatal(out)
+		}
+		s.t.Log("a branch went away during a clone")
+	}
+	s.t.Fatal("no clone succeeds")
+	return nil
 }
 
 func (c *clone) git(args ...string) string {

@@ -130,7 +130,7 @@ func (l *loop) loadTenants(ctx context.Context) error {
 				l.leave(object)
 			}
 			if l.tenants[object.Name] != nil {
-				l.drop(object.Name)
+				l.drop(object.Name, leaves)
 			}
 			continue
 		}
@@ -167,10 +167,11 @@ func (l *loop) loadTenant(ctx context.Context, object *v1alpha1.Tenant) error {
 	return nil
 }
 
-// drop forgets a tenant that is no longer the loop's.
-func (l *loop) drop(name string) {
+// drop forgets a tenant that is no longer the loop's, or that is gone.
+func (l *loop) drop(name string, gone bool) {
 	if t := l.tenants[name]; t != nil {
 		t.unmeasure()
+		l.leaveReview(t, gone)
 	}
 	delete(l.tenants, name)
 	delete(l.todo, name)
@@ -184,7 +185,7 @@ func (l *loop) dropMissing(tenants []v1alpha1.Tenant) {
 	}
 	for name := range l.tenants {
 		if !there[name] {
-			l.drop(name)
+			l.drop(name, true)
 		}
 	}
 }

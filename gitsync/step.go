@@ -91,6 +91,7 @@ type decision struct {
 	outcome repo.ReviewOutcome
 	decides string
 	frozen  bool
+	begun   bool // the branch begins anew
 	problem *v1alpha1.Problem
 	// record is what base/main will say of the tenant; rebase is what base becomes
 	// before the step's own edits, because a review was opened again.

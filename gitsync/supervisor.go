@@ -73,6 +73,8 @@ func (s *supervisor) Start(ctx context.Context) error {
 	close(s.started)
 	s.log.Info("gitsync started", "key", keys.signer.PublicKey().String())
 	<-ctx.Done()
+	s.mu.Lock()   // whoever starts a loop has seen under the lock that ctx is not done
+	s.mu.Unlock() //nolint:staticcheck // it is the passing that counts
 	s.wait.Wait()
 	return nil
 }
@@ -102,6 +104,9 @@ func (s *supervisor) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return reconcile.Result{}, s.ctx.Err()
+	}
 	r := s.loops[req.NamespacedName]
 	switch gone := apierrors.IsNotFound(err); {
 	case gone && r != nil:
