@@ -369,9 +369,9 @@ func (p *play) playOnce(c cutCase, at int, m manner) (out played) {
 	}
 	out.picture = p.picture(p.acme)
 	var empty [3]int
-	out.main, empty[0] = p.stepper.since("main", before["main"])
-	out.base, empty[1] = p.stepper.since("base/main", before["base/main"])
-	_, empty[2] = p.stepper.since("status/"+p.acme.name, before["status/"+p.acme.name])
+	out.main, empty[0] = p.since("main", before["main"])
+	out.base, empty[1] = p.since("base/main", before["base/main"])
+	_, empty[2] = p.since("status/"+p.acme.name, before["status/"+p.acme.name])
 	out.empty = empty[0] + empty[1] + empty[2]
 	if cut && m == killed {
 		heads, versions := p.git.all(), p.acme.versions()

@@ -34,8 +34,6 @@ import (
 // in between.
 const maxAttempts = 6
 
-const reasonUnsupported = "Unsupported"
-
 // sync looks at the repository, integrates what tenants propose and pushes it.
 // When somebody else pushed in between it starts again.
 func (l *loop) sync(ctx context.Context) error {

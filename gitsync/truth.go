@@ -98,7 +98,7 @@ func (l *loop) judge(ctx context.Context) (truth, error) {
 	now := truth{followed: l.main.Tree, shadow: l.main.Tree}
 	last, err := git.ParseHash(l.base.commit.Trailers.Get(repo.TrailerMain))
 	if l.base.commit.Hash.IsZero() || err != nil {
-		return now, nil // the hub begins: main is taken as it is
+		return now, nil //nolint:nilerr // the hub begins: main is taken as it is
 	}
 	_, recorded, err := l.store.Subtree(l.base.tree, repo.RefusedDir)
 	if err != nil {

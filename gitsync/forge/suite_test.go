@@ -72,7 +72,7 @@ func behave(t *testing.T, p people) {
 	if _, err := s.Update(t.Context(), none, "x", "y"); !errors.Is(err, forge.ErrNotFound) {
 		t.Errorf("update of one that is not: %v", err)
 	}
-	if err := s.Forge.Close(t.Context(), none); !errors.Is(err, forge.ErrNotFound) {
+	if err := s.Close(t.Context(), none); !errors.Is(err, forge.ErrNotFound) {
 		t.Errorf("close of one that is not: %v", err)
 	}
 }
@@ -88,7 +88,7 @@ func (s *scene) create(title, body string) forge.PullRequest {
 
 func (s *scene) close(number int64) {
 	s.Helper()
-	if err := s.Forge.Close(s.Context(), number); err != nil {
+	if err := s.Close(s.Context(), number); err != nil {
 		s.Fatal(err)
 	}
 }

@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 package command
 
 import (
@@ -68,7 +69,7 @@ func (o *Options) confirm(ctx context.Context, name, commit string) error {
 	if err := h.annotate(ctx, tenant, v1alpha1.AnnotationConfirm, commit); err != nil {
 		return h.explain(err, "Tenant "+name)
 	}
-	fmt.Fprintf(o.Out, "confirmed commit %s of tenant %s\n", commit, name)
+	say(o.Out, "confirmed commit %s of tenant %s\n", commit, name)
 	return nil
 }
 
@@ -131,9 +132,9 @@ func (o *Options) reject(ctx context.Context, name string) error {
 	if err := h.annotate(ctx, tenant, v1alpha1.AnnotationReject, review.Commit); err != nil {
 		return h.explain(err, "Tenant "+name)
 	}
-	fmt.Fprintf(o.Out, "rejected proposal %s of tenant %s\n", review.Commit, name)
+	say(o.Out, "rejected proposal %s of tenant %s\n", review.Commit, name)
 	if review.URL != "" {
-		fmt.Fprintf(o.Out, "the hub closes %s\n", review.URL)
+		say(o.Out, "the hub closes %s\n", review.URL)
 	}
 	return nil
 }
@@ -180,6 +181,6 @@ func (o *Options) acceptRewrite(ctx context.Context, name, commit string) error 
 	if err := h.annotate(ctx, &source, v1alpha1.AnnotationAcceptRewrite, commit); err != nil {
 		return h.explain(err, "GitSource "+name)
 	}
-	fmt.Fprintf(o.Out, "accepted main of GitSource %s as of commit %s\n", name, commit)
+	say(o.Out, "accepted main of GitSource %s as of commit %s\n", name, commit)
 	return nil
 }

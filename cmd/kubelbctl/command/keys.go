@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 package command
 
 import (
@@ -121,7 +122,7 @@ func (o *Options) backup(ctx context.Context, file string, recipients []string) 
 		var secret corev1.Secret
 		err := h.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: name}, &secret)
 		if apierrors.IsNotFound(err) && name != v1alpha1.SecretHubKeys {
-			fmt.Fprintf(o.ErrOut, "there is no Secret %s/%s: left out\n", h.namespace, name)
+			say(o.ErrOut, "there is no Secret %s/%s: left out\n", h.namespace, name)
 			continue
 		}
 		if err != nil {
@@ -131,7 +132,7 @@ func (o *Options) backup(ctx context.Context, file string, recipients []string) 
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&out, "---\n%s", text)
+		say(&out, "---\n%s", text)
 		saved = append(saved, name)
 	}
 	data := out.Bytes()
@@ -147,7 +148,7 @@ func (o *Options) backup(ctx context.Context, file string, recipients []string) 
 	if err := writePrivate(file, data); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.Out, "saved %s to %s\n", strings.Join(saved, ", "), file)
+	say(o.Out, "saved %s to %s\n", strings.Join(saved, ", "), file)
 	return nil
 }
 
@@ -239,7 +240,7 @@ func (o *Options) restore(ctx context.Context, file, identity string, force bool
 		if err != nil {
 			return h.explain(err, "Secret "+h.namespace+"/"+secret.Name)
 		}
-		fmt.Fprintf(o.Out, "secret/%s %s\n", secret.Name, done)
+		say(o.Out, "secret/%s %s\n", secret.Name, done)
 		if done == secretKept {
 			kept++
 		}
@@ -395,7 +396,7 @@ func (o *Options) rotateSealing(ctx context.Context) error {
 	if err := h.Update(ctx, secret, client.FieldOwner("kubelbctl")); err != nil {
 		return h.explain(err, "Secret "+h.namespace+"/"+seal.KeysSecret)
 	}
-	fmt.Fprintf(o.Out, "new recipient %s\ntenants seal anew as they hear of it: kubectl get tenantstates -A -o custom-columns=TENANT:.metadata.namespace,RECIPIENTS:.status.recipients\n", key.Recipient)
+	say(o.Out, "new recipient %s\ntenants seal anew as they hear of it: kubectl get tenantstates -A -o custom-columns=TENANT:.metadata.namespace,RECIPIENTS:.status.recipients\n", key.Recipient)
 	return nil
 }
 
@@ -419,7 +420,7 @@ func (o *Options) announceKey(ctx context.Context) error {
 	if err := h.Update(ctx, secret, client.FieldOwner("kubelbctl")); err != nil {
 		return h.explain(err, "Secret "+h.namespace+"/"+v1alpha1.SecretHubKeys)
 	}
-	fmt.Fprintf(o.Out, "announced %s\nwhen all tenants know it: kubelbctl keys rotate --signing --finish\n", public)
+	say(o.Out, "announced %s\nwhen all tenants know it: kubelbctl keys rotate --signing --finish\n", public)
 	return nil
 }
 
@@ -455,7 +456,7 @@ func (o *Options) finishRotation(ctx context.Context) error {
 	if err := h.Update(ctx, secret, client.FieldOwner("kubelbctl")); err != nil {
 		return h.explain(err, "Secret "+h.namespace+"/"+v1alpha1.SecretHubKeys)
 	}
-	fmt.Fprintf(o.Out, "the hub signs with %s\ninstall new CCMs with it as --hub-key\n", next)
+	say(o.Out, "the hub signs with %s\ninstall new CCMs with it as --hub-key\n", next)
 	return nil
 }
 

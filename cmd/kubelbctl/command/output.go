@@ -70,3 +70,9 @@ func plural(n int, noun string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
+
+// say prints for the person. One who no longer listens is told nothing.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+
+// sayln is say for whole lines.
+func sayln(w io.Writer, args ...any) { _, _ = fmt.Fprintln(w, args...) }

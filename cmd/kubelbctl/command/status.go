@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 package command
 
 import (
@@ -81,14 +82,14 @@ func (s *statusReader) run(ctx context.Context, args []string) error {
 		err := s.print(ctx, h, &out, args)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // interrupted, as --watch ends
 		case err != nil && (!s.watch || last == nil):
 			return err
 		case err != nil:
-			fmt.Fprintln(s.options.ErrOut, err)
+			sayln(s.options.ErrOut, err)
 		case !bytes.Equal(out.Bytes(), last):
 			if last != nil {
-				fmt.Fprintln(s.options.Out)
+				sayln(s.options.Out)
 			}
 			last = out.Bytes()
 			if _, err := s.options.Out.Write(last); err != nil {
@@ -216,7 +217,7 @@ func (s *statusReader) fleetTables(out io.Writer, status fleetStatus) error {
 	if err := table(out, rows); err != nil {
 		return err
 	}
-	fmt.Fprintln(out)
+	sayln(out)
 	head := []string{"TENANT", "READY", "LOADBALANCERS", "HELD", "PENDING", "PROBLEMS", "LAG", "REVISION"}
 	if wide {
 		head = append(head, "INTENT", "REVIEW", "STATUS")
@@ -301,14 +302,14 @@ func (s *statusReader) objectRow(lb *v1alpha1.LoadBalancer) objectRow {
 }
 
 func (s *statusReader) tenantText(out io.Writer, status tenantStatus) error {
-	fmt.Fprintf(out, "Tenant %s: ready %s, intent %s, revision %s\n", status.Name, status.Ready, dash(short(status.Intent)), dash(short(status.Revision)))
+	say(out, "Tenant %s: ready %s, intent %s, revision %s\n", status.Name, status.Ready, dash(short(status.Intent)), dash(short(status.Revision)))
 	if status.Ready != "True" && status.Message != "" {
-		fmt.Fprintln(out, status.Message)
+		sayln(out, status.Message)
 	}
 	if status.Review != "" {
-		fmt.Fprintf(out, "Waits for review: %s\n", status.Review)
+		say(out, "Waits for review: %s\n", status.Review)
 	}
-	fmt.Fprintln(out)
+	sayln(out)
 	head := []string{"NAME", "ADDRESS", "PORTS", "READY", "HELD", "PENDING", "LAG", "REVISION"}
 	if s.output == outputWide {
 		head = append(head, "STATUS")
@@ -327,34 +328,34 @@ func (s *statusReader) tenantText(out io.Writer, status tenantStatus) error {
 	printFields(out, status.HeldFields, status.PendingFields)
 	printProblems(out, status.ProblemList)
 	if more := int(status.Problems) - len(status.ProblemList); more > 0 {
-		fmt.Fprintf(out, "  and %d more\n", more)
+		say(out, "  and %d more\n", more)
 	}
 	return nil
 }
 
 func printFields(out io.Writer, held []v1alpha1.HeldField, pending []v1alpha1.PendingField) {
 	if len(held) > 0 {
-		fmt.Fprintln(out, "\nHeld (people changed it on main; kubelbctl release ends a hold):")
+		sayln(out, "\nHeld (people changed it on main; kubelbctl release ends a hold):")
 	}
 	for _, f := range held {
-		fmt.Fprintf(out, "  %s since %s by %s\n", fieldOf(f.Path, f.Field), dash(short(f.Commit)), dash(f.Author))
+		say(out, "  %s since %s by %s\n", fieldOf(f.Path, f.Field), dash(short(f.Commit)), dash(f.Author))
 	}
 	if len(pending) > 0 {
-		fmt.Fprintln(out, "\nPending (the tenant asks for it, and it is not decided):")
+		sayln(out, "\nPending (the tenant asks for it, and it is not decided):")
 	}
 	for _, f := range pending {
-		fmt.Fprintf(out, "  %s: %s\n", fieldOf(f.Path, f.Field), f.Reason)
+		say(out, "  %s: %s\n", fieldOf(f.Path, f.Field), f.Reason)
 	}
 }
 
 func printProblems(out io.Writer, problems []v1alpha1.Problem) {
 	if len(problems) > 0 {
-		fmt.Fprintln(out, "\nProblems:")
+		sayln(out, "\nProblems:")
 	}
 	for _, p := range problems {
-		fmt.Fprintf(out, "  %s: %s: %s\n", cmp.Or(p.Path, p.Object), p.Reason, strings.TrimSpace(p.Field+" "+p.Message))
+		say(out, "  %s: %s: %s\n", cmp.Or(p.Path, p.Object), p.Reason, strings.TrimSpace(p.Field+" "+p.Message))
 		if p.Remedy != "" {
-			fmt.Fprintf(out, "    %s\n", p.Remedy)
+			say(out, "    %s\n", p.Remedy)
 		}
 	}
 }
@@ -378,7 +379,7 @@ func (s *statusReader) object(ctx context.Context, h *hub, out io.Writer, tenant
 		return encode(out, s.output, &lb)
 	}
 	row := s.objectRow(&lb)
-	fmt.Fprintf(out, "%s of tenant %s\n", row.Name, tenant)
+	say(out, "%s of tenant %s\n", row.Name, tenant)
 	rows := [][]string{
 		{"Address:", dash(row.Address)}, {"Assigned:", dash(strings.Join(lb.Status.Addresses, ","))}, {"Ports:", dash(row.Ports)},
 		{"Revision:", dash(row.Revision)}, {"Lag:", dash(row.Lag)},

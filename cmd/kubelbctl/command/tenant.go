@@ -13,6 +13,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 */
+
 package command
 
 import (
@@ -180,7 +181,7 @@ func (a *tenantAdder) manifests(tenant string, source *v1alpha1.GitSource, keys 
 	write := func(object any) error {
 		text, err := yaml.Marshal(object)
 		if err == nil {
-			fmt.Fprintf(&out, "---\n%s", text)
+			say(&out, "---\n%s", text)
 		}
 		return err
 	}
@@ -269,7 +270,7 @@ func (a *tenantAdder) deliver(ctx context.Context, h *hub, tenant *v1alpha1.Tena
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(o.Out, "# in the hub\n%s# in the tenant's cluster\n", text)
+		say(o.Out, "# in the hub\n%s# in the tenant's cluster\n", text)
 	} else if err := h.Get(ctx, client.ObjectKeyFromObject(tenant), &v1alpha1.Tenant{}); !apierrors.IsNotFound(err) {
 		if err == nil {
 			return refuse("Name another one, or see kubelbctl status "+tenant.Name+".", "the hub has a Tenant %s", tenant.Name)
@@ -296,14 +297,14 @@ func (a *tenantAdder) deliver(ctx context.Context, h *hub, tenant *v1alpha1.Tena
 
 // next says what is left to do.
 func (a *tenantAdder) next(out io.Writer, tenant, file string) {
-	fmt.Fprintf(out, "tenant/%s created\n\nNext:\n", tenant)
-	fmt.Fprintf(out, "1. On the Git server, let the CCM's user or deploy key push to the branch intent/%s and to no other.\n", tenant)
+	say(out, "tenant/%s created\n\nNext:\n", tenant)
+	say(out, "1. On the Git server, let the CCM's user or deploy key push to the branch intent/%s and to no other.\n", tenant)
 	if a.username == "" && a.passwordFile == "" && a.sshKey == "" {
-		fmt.Fprintf(out, "   Its credentials are not in the file: add a Secret kubelb-git in namespace %s (docs/operating.md).\n", ccmNamespace)
+		say(out, "   Its credentials are not in the file: add a Secret kubelb-git in namespace %s (docs/operating.md).\n", ccmNamespace)
 	}
 	if file == "-" {
 		file = "the manifests"
 	}
-	fmt.Fprintf(out, "2. In the tenant's cluster: kubectl apply -f %s\n", file)
-	fmt.Fprintf(out, "3. See that it arrives: kubelbctl status %s --watch\n", tenant)
+	say(out, "2. In the tenant's cluster: kubectl apply -f %s\n", file)
+	say(out, "3. See that it arrives: kubelbctl status %s --watch\n", tenant)
 }
