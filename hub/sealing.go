@@ -193,7 +193,11 @@ func (k *keeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 		k.events.Eventf(&secret, nil, corev1.EventTypeWarning, "BadSealingKey", "Rotate",
 			"these entries are not one age identity each and open nothing: %v; restore or remove them", bad)
 	}
-	next, old := k.due(keys)
+	after, err := k.rotateAfter(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	next, old := k.due(keys, after)
 	if old {
 		return k.add(ctx, &secret, keys)
 	}
@@ -201,15 +205,28 @@ func (k *keeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	return reconcile.Result{RequeueAfter: next}, k.publish(ctx, keys.Recipients())
 }
 
+// rotateAfter is what the Config says, or the one before it while that is
+// invalid. The Config is read, since the event of its change may be handled here
+// before it is in force.
+func (k *keeper) rotateAfter(ctx context.Context) (time.Duration, error) {
+	config, err := k.readConfig(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(validateConfig(config)) > 0 {
+		config = k.config.current()
+	}
+	if config == nil || config.Spec.Sealing.RotateAfter == nil {
+		return defaultRotateAfter, nil
+	}
+	return config.Spec.Sealing.RotateAfter.Duration, nil
+}
+
 // due reports whether a new key is needed, or when to look again.
-func (k *keeper) due(keys seal.Keyring) (next time.Duration, due bool) {
+func (k *keeper) due(keys seal.Keyring, after time.Duration) (next time.Duration, due bool) {
 	newest, ok := keys.Newest()
 	if !ok {
 		return 0, true
-	}
-	after := defaultRotateAfter
-	if config := k.config.current(); config != nil && config.Spec.Sealing.RotateAfter != nil {
-		after = config.Spec.Sealing.RotateAfter.Duration
 	}
 	left := after - k.now().Sub(newest.Created)
 	if after == 0 {
