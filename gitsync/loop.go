@@ -52,6 +52,7 @@ type loop struct {
 	signer  *git.Signer
 	keys    *identity
 	keysAt  time.Time // when they are read again
+	started time.Time
 	options Options
 	inbox   *inbox
 
@@ -110,7 +111,7 @@ type loop struct {
 func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 	l := &loop{
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
-		signer: s.keys.signer, keys: s.keys, options: s.options, inbox: in,
+		signer: s.keys.signer, keys: s.keys, started: s.options.Clock(), options: s.options, inbox: in,
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
 		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{}, leaving: map[string]*leaver{},
 	}

@@ -287,6 +287,11 @@ func (l *loop) commitStatus(n *news) (err error) {
 	if n.tree, err = store.Edit(s.tree, n.edits); err != nil {
 		return err
 	}
+	if s.pushed.IsZero() && !s.tip.IsZero() {
+		// What this hub wrote before it was started may have been taken off the
+		// branch; the tenant knows its generation all the same.
+		s.generation = max(s.generation, l.started.Unix())
+	}
 	generation := s.generation + 1
 	var parents []git.Hash
 	if !s.tip.IsZero() && generation%anewEvery != 0 {

@@ -182,6 +182,7 @@ func TestHostileGitServerForgesIntents(t *testing.T) {
 			if trick.name == "replayed" && f.at("intent/acme") == true1 {
 				t.Fatal("there is nothing older to replay")
 			}
+			s.settled(acme)
 			main := s.lastChange(acme, "web")
 			played := trick.play(f.at("intent/acme"))
 			s.told(acme, trick.reason, played[:7])
