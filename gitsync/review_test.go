@@ -71,7 +71,7 @@ func (a *actor) proposes(name string, ports ...int32) string {
 		if tip = a.git.head(a.review()); tip == "" {
 			return fmt.Sprintf("there is no branch; problems %v", a.state().Status.Problems)
 		}
-		if got := portsOf(a.git.show(a.review(), a.path(name))); !slices.Equal(got, ports) {
+		if got := portsOf(a.git.show(tip, a.path(name))); !slices.Equal(got, ports) {
 			return fmt.Sprintf("it has %v", got)
 		}
 		if review := a.state().Status.Review; review == nil || review.Commit != tip {

@@ -347,7 +347,7 @@ func TestHostileGitServerRewritesMain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	root := s.git("commit-tree", main+"^{tree}", "-m", "Begin again")
+	root := s.git("-c", "user.name=x", "-c", "user.email=x@example.com", "commit-tree", main+"^{tree}", "-m", "Begin again")
 	f.forge("main", root, edits, nil)
 	alive()
 	s.sourceSays(v1alpha1.ReasonMainRewritten)
