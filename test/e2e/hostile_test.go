@@ -129,6 +129,19 @@ func (f *forger) file(branch, path string) string {
 	return f.git("show", "refs/heads/"+branch+":"+path) + "\n"
 }
 
+// toldInGit waits until a tenant was told, which may be over a moment later.
+func (f *forger) toldInGit(tenant, reason, commit string) {
+	f.Helper()
+	f.eventually("word of commit "+commit, func() error {
+		path := repo.TenantDir(tenant) + "/tenantstate.yaml"
+		told := f.git("log", "-S"+commit, "-p", "--format=", "status/"+tenant, "--", path)
+		if !strings.Contains(told, commit) || !strings.Contains(told, reason) {
+			return errors.New("there is none on the status branch")
+		}
+		return nil
+	})
+}
+
 // allowSigners lets the hub take only what a tenant's CCM has signed.
 func (s *scene) allowSigners(tenant string) {
 	s.Helper()
@@ -185,7 +198,7 @@ func TestHostileGitServerForgesIntents(t *testing.T) {
 			s.settled(acme)
 			main := s.lastChange(acme, "web")
 			played := trick.play(f.at("intent/acme"))
-			s.told(acme, trick.reason, played[:7])
+			f.toldInGit(acme, trick.reason, played[:7])
 			if now := s.lastChange(acme, "web"); now != main {
 				t.Errorf("main has the forgery: %s", now)
 			}
@@ -199,6 +212,12 @@ func TestHostileGitServerForgesIntents(t *testing.T) {
 				return nil
 			})
 			proceeds()
+			s.eventually("the end of the trouble", func() error {
+				if strings.Contains(f.file("status/acme", repo.TenantDir(acme)+"/tenantstate.yaml"), played[:7]) {
+					return errors.New("the tenant is still told of it")
+				}
+				return nil
+			})
 		})
 	}
 	// Withheld: a branch that is not shown removes nothing.
