@@ -218,6 +218,22 @@ func (b *bed) programmed(group string, owners ...string) {
 	}
 }
 
+// answered says whether the proxies of a group have answered all that they were
+// sent, and nothing else is due.
+func (b *bed) answered(name string) bool {
+	g := b.group(name)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := range g.sessions {
+		for _, l := range s.lanes {
+			if len(l.flights) > 0 || len(l.dirty) > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // fakeClock stands still until the test moves it.
 type fakeClock struct {
 	mu     sync.Mutex

@@ -363,6 +363,7 @@ func TestCostIsThatOfTheChange(t *testing.T) {
 		p := b.connect("edge", nil, nil)
 		eventually(t, "all are there", func() bool { return p.count(listeners) == n })
 		b.programmed("edge", "lb-00000", "lb-00042")
+		eventually(t, "every answer is in, or it would count too", func() bool { return b.answered("edge") })
 		count := func() int {
 			g := b.group("edge")
 			g.mu.Lock()
