@@ -289,8 +289,9 @@ func (l *loop) commitStatus(n *news) (err error) {
 	}
 	if s.pushed.IsZero() && !s.tip.IsZero() {
 		// What this hub wrote before it was started may have been taken off the
-		// branch; the tenant knows its generation all the same.
-		s.generation = max(s.generation, l.started.Unix())
+		// branch; the tenant knows its generation all the same. No hub writes a
+		// thousand of them in a second.
+		s.generation = max(s.generation, l.started.UnixMilli())
 	}
 	generation := s.generation + 1
 	var parents []git.Hash
