@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/hub/infra"
 	"github.com/kubelb/gitops/hub/pki"
 
@@ -34,7 +35,7 @@ import (
 // +kubebuilder:rbac:groups="",namespace=kubelb,resources=secrets,verbs=get;create
 
 // AuthoritySecret has the certificate and key of the xDS authority.
-const AuthoritySecret = "kubelb-xds-ca"
+const AuthoritySecret = v1alpha1.SecretXDSCA
 
 // LoadAuthority returns the xDS authority of the hub in a namespace, and makes it
 // if there is none. Replicas that start at the same time agree on one.

@@ -18,6 +18,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,7 +69,7 @@ func (o *Options) confirm(ctx context.Context, name, commit string) error {
 	if err := h.annotate(ctx, tenant, v1alpha1.AnnotationConfirm, commit); err != nil {
 		return h.explain(err, "Tenant "+name)
 	}
-	say(o.Out, "confirmed commit %s of tenant %s\n", commit, name)
+	o.say("confirmed commit %s of tenant %s\n", commit, name)
 	return nil
 }
 
@@ -78,14 +79,20 @@ func asked(tenant *v1alpha1.Tenant) (string, error) {
 	if tenant.Status.Git == nil {
 		return "", refuse("See kubelbctl status "+tenant.Name+".", "the hub has not looked at tenant %s yet", tenant.Name)
 	}
+	var commits []string
 	for _, p := range tenant.Status.Git.Problems {
 		_, rest, ok := strings.Cut(p.Remedy, v1alpha1.AnnotationConfirm+": ")
-		if !ok {
-			continue
+		if commit := hexPrefix(rest); ok && len(commit) == 40 && !slices.Contains(commits, commit) {
+			commits = append(commits, commit)
 		}
-		if commit := hexPrefix(rest); len(commit) == 40 {
-			return commit, nil
-		}
+	}
+	switch len(commits) {
+	case 1:
+		return commits[0], nil
+	case 0:
+	default:
+		return "", usage("Name the one that you mean with --commit; kubelbctl status "+tenant.Name+" says what each is.",
+			"several things of tenant %s wait to be confirmed: %s", tenant.Name, strings.Join(commits, ", "))
 	}
 	return "", refuse("See kubelbctl status "+tenant.Name+". To confirm a certain commit beforehand, name it with --commit.",
 		"nothing of tenant %s waits to be confirmed", tenant.Name)
@@ -131,9 +138,9 @@ func (o *Options) reject(ctx context.Context, name string) error {
 	if err := h.annotate(ctx, tenant, v1alpha1.AnnotationReject, review.Commit); err != nil {
 		return h.explain(err, "Tenant "+name)
 	}
-	say(o.Out, "rejected proposal %s of tenant %s\n", review.Commit, name)
+	o.say("rejected proposal %s of tenant %s\n", review.Commit, name)
 	if review.URL != "" {
-		say(o.Out, "the hub closes %s\n", review.URL)
+		o.say("the hub closes %s\n", review.URL)
 	}
 	return nil
 }
@@ -180,6 +187,6 @@ func (o *Options) acceptRewrite(ctx context.Context, name, commit string) error 
 	if err := h.annotate(ctx, &source, v1alpha1.AnnotationAcceptRewrite, commit); err != nil {
 		return h.explain(err, "GitSource "+name)
 	}
-	say(o.Out, "accepted main of GitSource %s as of commit %s\n", name, commit)
+	o.say("accepted main of GitSource %s as of commit %s\n", name, commit)
 	return nil
 }

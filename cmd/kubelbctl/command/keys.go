@@ -19,21 +19,16 @@ package command
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"io"
 	"maps"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/kubelb/gitops/api/seal"
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -147,7 +142,7 @@ func (o *Options) backup(ctx context.Context, file string, recipients []string) 
 	if err := writePrivate(file, data); err != nil {
 		return err
 	}
-	say(o.Out, "saved %s to %s\n", strings.Join(saved, ", "), file)
+	o.say("saved %s to %s\n", strings.Join(saved, ", "), file)
 	return nil
 }
 
@@ -164,7 +159,7 @@ func bareSecret(s *corev1.Secret) *corev1.Secret {
 func writePrivate(name string, data []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if os.IsExist(err) {
-		return refuse("Name another file: backups are never written over.", "%s exists", name)
+		return refuse("Name another file: what may hold keys is never written over.", "%s exists", name)
 	}
 	if err != nil {
 		return err
@@ -239,7 +234,7 @@ func (o *Options) restore(ctx context.Context, file, identity string, force bool
 		if err != nil {
 			return h.explain(err, "Secret "+h.namespace+"/"+secret.Name)
 		}
-		say(o.Out, "secret/%s %s\n", secret.Name, done)
+		o.say("secret/%s %s\n", secret.Name, done)
 		if done == secretKept {
 			kept++
 		}
@@ -328,173 +323,4 @@ func decrypt(data []byte, identity string) ([]byte, error) {
 		return nil, refuse("Use the identity whose recipient the backup was made for.", "the backup does not open: %v", err)
 	}
 	return io.ReadAll(plain)
-}
-
-func newKeysRotate(o *Options) *cobra.Command {
-	var signing, finish bool
-	cmd := &cobra.Command{
-		Use:   "rotate",
-		Short: "Make a new key",
-		Long: `Without flags it makes a new identity that tenants seal their secrets to. CCMs seal
-anew as soon as they hear of it; what was sealed before, also in history, still opens.
-
-With --signing it makes the key that will sign the hub's commits, and the hub
-announces it to all tenants under a signature of the present one. Nothing signs with
-it before --finish, which is refused until every tenant has been told. CCMs remember
-it; those that were away must have been back once before --finish, or be installed
-with the new --hub-key.
-
-Make a new backup afterwards.`,
-		Example: `  kubelbctl keys rotate
-  kubelbctl keys rotate --signing
-  kubelbctl keys rotate --signing --finish`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case finish && !signing:
-				return usage("Write --signing --finish.", "only the rotation of the signing key has an end")
-			case finish:
-				return o.finishRotation(cmd.Context())
-			case signing:
-				return o.announceKey(cmd.Context())
-			}
-			return o.rotateSealing(cmd.Context())
-		},
-	}
-	cmd.Flags().BoolVar(&signing, "signing", false, "the key that signs the hub's commits")
-	cmd.Flags().BoolVar(&finish, "finish", false, "sign with the announced key from now on")
-	o.Config.AddFlags(cmd.Flags())
-	return cmd
-}
-
-// secretOf reads one of the hub's own Secrets.
-func (h *hub) secretOf(ctx context.Context, name string) (*corev1.Secret, error) {
-	var secret corev1.Secret
-	err := h.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: name}, &secret)
-	if apierrors.IsNotFound(err) {
-		return nil, refuse("The hub makes it when it starts. Is this the hub's context, and -n its namespace?", "there is no Secret %s/%s", h.namespace, name)
-	}
-	return &secret, h.explain(err, "Secret "+h.namespace+"/"+name)
-}
-
-func (o *Options) rotateSealing(ctx context.Context) error {
-	h, err := o.hub()
-	if err != nil {
-		return err
-	}
-	secret, err := h.secretOf(ctx, seal.KeysSecret)
-	if err != nil {
-		return err
-	}
-	keys, _ := seal.ParseKeyring(secret.Data)
-	key, err := keys.NewKey(time.Now())
-	if err != nil {
-		return err
-	}
-	secret.Data[key.Name] = key.File()
-	if err := h.Update(ctx, secret, client.FieldOwner("kubelbctl")); err != nil {
-		return h.explain(err, "Secret "+h.namespace+"/"+seal.KeysSecret)
-	}
-	say(o.Out, "new recipient %s\ntenants seal anew as they hear of it: kubectl get tenantstates -A -o custom-columns=TENANT:.metadata.namespace,RECIPIENTS:.status.recipients\n", key.Recipient)
-	return nil
-}
-
-func (o *Options) announceKey(ctx context.Context) error {
-	h, err := o.hub()
-	if err != nil {
-		return err
-	}
-	secret, err := h.secretOf(ctx, v1alpha1.SecretHubKeys)
-	if err != nil {
-		return err
-	}
-	if len(secret.Data[v1alpha1.HubKeyNext]) > 0 {
-		return refuse("End it: kubelbctl keys rotate --signing --finish.", "a new key is announced already: %s", strings.TrimSpace(string(secret.Data[v1alpha1.HubKeyNextPublic])))
-	}
-	private, public, err := newSSHKey()
-	if err != nil {
-		return err
-	}
-	secret.Data[v1alpha1.HubKeyNext], secret.Data[v1alpha1.HubKeyNextPublic] = private, []byte(public+"\n")
-	if err := h.Update(ctx, secret, client.FieldOwner("kubelbctl")); err != nil {
-		return h.explain(err, "Secret "+h.namespace+"/"+v1alpha1.SecretHubKeys)
-	}
-	say(o.Out, "announced %s\nwhen all tenants know it: kubelbctl keys rotate --signing --finish\n", public)
-	return nil
-}
-
-func (o *Options) finishRotation(ctx context.Context) error {
-	h, err := o.hub()
-	if err != nil {
-		return err
-	}
-	secret, err := h.secretOf(ctx, v1alpha1.SecretHubKeys)
-	if err != nil {
-		return err
-	}
-	next := strings.TrimSpace(string(secret.Data[v1alpha1.HubKeyNextPublic]))
-	if len(secret.Data[v1alpha1.HubKeyNext]) == 0 || next == "" {
-		return refuse("Begin with: kubelbctl keys rotate --signing.", "no new key is announced")
-	}
-	untold, err := h.untold(ctx, next)
-	if err != nil {
-		return h.explain(err, "what tenants were told")
-	}
-	if len(untold) > 0 {
-		return refuse("Wait until the hub has told them; kubelbctl status says what is in the way.", "not told yet: %s", strings.Join(untold, ", "))
-	}
-	previous := strings.TrimRight(string(secret.Data[v1alpha1.HubKeyPreviousPublic]), "\n")
-	if previous != "" {
-		previous += "\n"
-	}
-	previous += strings.TrimSpace(string(secret.Data[v1alpha1.HubKeyIdentityPublic])) + "\n"
-	secret.Data[v1alpha1.HubKeyPreviousPublic] = []byte(previous)
-	secret.Data[v1alpha1.HubKeyIdentity], secret.Data[v1alpha1.HubKeyIdentityPublic] = secret.Data[v1alpha1.HubKeyNext], []byte(next+"\n")
-	delete(secret.Data, v1alpha1.HubKeyNext)
-	delete(secret.Data, v1alpha1.HubKeyNextPublic)
-	if err := h.Update(ctx, secret, client.FieldOwner("kubelbctl")); err != nil {
-		return h.explain(err, "Secret "+h.namespace+"/"+v1alpha1.SecretHubKeys)
-	}
-	say(o.Out, "the hub signs with %s\ninstall new CCMs with it as --hub-key\n", next)
-	return nil
-}
-
-// untold are the tenants whose status does not announce a key.
-func (h *hub) untold(ctx context.Context, key string) ([]string, error) {
-	var states v1alpha1.TenantStateList
-	if err := h.List(ctx, &states); err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, state := range states.Items {
-		if !slices.ContainsFunc(state.Status.HubKeys, func(k string) bool { return sameKey(k, key) }) {
-			names = append(names, strings.TrimPrefix(state.Namespace, v1alpha1.TenantNamespacePrefix))
-		}
-	}
-	return names, nil
-}
-
-// sameKey compares two authorized_keys lines without their comments.
-func sameKey(a, b string) bool {
-	x, _, _, _, errX := ssh.ParseAuthorizedKey([]byte(a))
-	y, _, _, _, errY := ssh.ParseAuthorizedKey([]byte(b))
-	return errX == nil && errY == nil && bytes.Equal(x.Marshal(), y.Marshal())
-}
-
-// newSSHKey makes an ed25519 key: the private half as OpenSSH's PEM, the public
-// one as a line of authorized_keys without its end.
-func newSSHKey() (private []byte, public string, err error) {
-	publicKey, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, "", err
-	}
-	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		return nil, "", err
-	}
-	line, err := ssh.NewPublicKey(publicKey)
-	if err != nil {
-		return nil, "", err
-	}
-	return pem.EncodeToMemory(block), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(line))), nil
 }

@@ -30,6 +30,7 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/describe"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -338,7 +339,7 @@ func printFields(out io.Writer, held []v1alpha1.HeldField, pending []v1alpha1.Pe
 		sayln(out, "\nHeld (people changed it on main; kubelbctl release ends a hold):")
 	}
 	for _, f := range held {
-		say(out, "  %s since %s by %s\n", fieldOf(f.Path, f.Field), dash(short(f.Commit)), dash(f.Author))
+		say(out, "  %s since %s by %s\n", fieldOf(f.Path, f.Field), dash(short(f.Commit)), dash(describe.Visible(f.Author)))
 	}
 	if len(pending) > 0 {
 		sayln(out, "\nPending (the tenant asks for it, and it is not decided):")
@@ -353,9 +354,9 @@ func printProblems(out io.Writer, problems []v1alpha1.Problem) {
 		sayln(out, "\nProblems:")
 	}
 	for _, p := range problems {
-		say(out, "  %s: %s: %s\n", cmp.Or(p.Path, p.Object), p.Reason, strings.TrimSpace(p.Field+" "+p.Message))
+		say(out, "  %s: %s: %s\n", describe.Visible(cmp.Or(p.Path, p.Object)), p.Reason, describe.Visible(strings.TrimSpace(p.Field+" "+p.Message)))
 		if p.Remedy != "" {
-			say(out, "    %s\n", p.Remedy)
+			say(out, "    %s\n", describe.Visible(p.Remedy))
 		}
 	}
 }
@@ -387,7 +388,7 @@ func (s *statusReader) object(ctx context.Context, h *hub, out io.Writer, tenant
 	conditions := slices.Clone(lb.Status.Conditions)
 	slices.SortFunc(conditions, func(a, b metav1.Condition) int { return cmp.Compare(a.Type, b.Type) })
 	for _, c := range conditions {
-		rows = append(rows, []string{c.Type + ":", fmt.Sprintf("%s %s: %s", c.Status, c.Reason, c.Message)})
+		rows = append(rows, []string{c.Type + ":", fmt.Sprintf("%s %s: %s", c.Status, c.Reason, describe.Visible(c.Message))})
 	}
 	if err := table(out, rows); err != nil {
 		return err
@@ -413,7 +414,7 @@ func readiness(conditions []metav1.Condition) (status, message string) {
 	if c == nil {
 		return "Unknown", ""
 	}
-	return string(c.Status), c.Message
+	return string(c.Status), describe.Visible(c.Message)
 }
 
 // waitsSince says since when an object is not Ready.
@@ -439,10 +440,7 @@ func fieldOf(path, field string) string {
 	if field == "" {
 		field = "the whole document"
 	}
-	if path == "" {
-		return field
-	}
-	return path + " " + field
+	return describe.Visible(strings.TrimSpace(path + " " + field))
 }
 
 func short(commit string) string {

@@ -289,6 +289,9 @@ func (a *tenantAdder) deliver(ctx context.Context, h *hub, tenant *v1alpha1.Tena
 		return nil
 	}
 	if err := h.Create(ctx, tenant, client.FieldOwner("kubelbctl")); err != nil {
+		if file != "-" {
+			_ = os.Remove(file) // its key is nobody's
+		}
 		return h.explain(err, "Tenant "+tenant.Name)
 	}
 	a.next(o.ErrOut, tenant.Name, file)
