@@ -40,6 +40,10 @@ var (
 		Name: "kubelb_manager_gitsync_pushes_total",
 		Help: "Pushes, by branch (main or status) and result.",
 	}, []string{"gitsource", "branch", "result"})
+	hooks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubelb_manager_webhook_requests_total",
+		Help: "Webhook requests, by result; gitsource is empty where there is none of that name.",
+	}, []string{"gitsource", "result"})
 	applies = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "kubelb_manager_gitsync_objects_total",
 		Help: "Objects applied, pruned or put back, by result.",
@@ -89,5 +93,5 @@ func (t *tenant) unmeasure() {
 
 func init() {
 	metrics.Registry.MustRegister(reviewsOpen, forgeCalls)
-	metrics.Registry.MustRegister(unverifiedPaths, passes, passSeconds, pushes, applies, heldFields, pendingFields, tenantProblems, sourceReady)
+	metrics.Registry.MustRegister(unverifiedPaths, passes, passSeconds, pushes, hooks, applies, heldFields, pendingFields, tenantProblems, sourceReady)
 }

@@ -17,22 +17,15 @@ limitations under the License.
 package gitsync
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/forge"
-	"github.com/kubelb/gitops/gitsync/webhook"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
 // Options of the package's part of the hub.
@@ -77,53 +70,6 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		return fmt.Errorf("gitsync: %w", err)
 	}
 	return nil
-}
-
-// receiver serves webhooks. Only the leader does, because it has the loops;
-// where requests reach another replica, the interval makes up for it.
-func (s *supervisor) receiver() manager.Runnable {
-	server := &http.Server{
-		Addr:        s.options.WebhookAddr,
-		Handler:     webhook.NewHandler(s.webhookToken, s.trigger),
-		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10,
-	}
-	return manager.RunnableFunc(func(ctx context.Context) error {
-		listener := s.options.Listener
-		if listener == nil {
-			var err error
-			if listener, err = net.Listen("tcp", s.options.WebhookAddr); err != nil {
-				return fmt.Errorf("webhook: %w", err)
-			}
-		}
-		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-		defer stop()
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("webhook: %w", err)
-		}
-		return nil
-	})
-}
-
-// webhookToken looks a source's token up.
-func (s *supervisor) webhookToken(ctx context.Context, namespace, name string) ([]byte, error) {
-	var source v1alpha1.GitSource
-	err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &source)
-	if apierrors.IsNotFound(err) || err == nil && source.Spec.Webhook == nil {
-		return nil, webhook.ErrUnknown
-	}
-	if err != nil {
-		return nil, err
-	}
-	var secret corev1.Secret
-	err = s.live.Get(ctx, referenceKey(source.Spec.Webhook.SecretRef, namespace), &secret)
-	if apierrors.IsNotFound(err) {
-		return nil, webhook.ErrUnknown
-	}
-	if err != nil {
-		return nil, err
-	}
-	return secret.Data["token"], nil
 }
 
 // referenceKey resolves a reference; namespace is where it counts from.

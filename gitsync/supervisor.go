@@ -47,6 +47,7 @@ type supervisor struct {
 	live    client.Reader
 	log     logr.Logger
 	options Options
+	tokens  tokens
 
 	started chan struct{} // closed when the fields below are set
 	ctx     context.Context

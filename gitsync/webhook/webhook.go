@@ -16,24 +16,31 @@ limitations under the License.
 
 // Package webhook hears from a Git server that there is news.
 //
-// It serves POST /hook/<namespace>/<gitsource> in the format that Flux calls
-// generic-hmac: any body, and a header "X-Signature: sha256=<hex>" that holds
-// its HMAC-SHA256 under the source's token. A good request triggers that source
-// and nothing else; what the body says does not matter.
+// [Handler] serves POST /hook/<namespace>/<gitsource>; a [Receiver] judges one
+// request to one [Source]. Both take the format that the source names:
 //
-// It refuses bodies over 1 MiB and floods, compares signatures in constant
-// time, and tells a stranger only whether a source with a webhook exists.
+//	generic-hmac  X-Signature: sha256=<hex HMAC-SHA256 of the body>, any body
+//	github        X-Hub-Signature-256, X-GitHub-Event, X-GitHub-Delivery
+//	gitlab        X-Gitlab-Token, X-Gitlab-Event, Idempotency-Key
+//	gitea         X-Gitea-Signature, X-Gitea-Event, X-Gitea-Delivery (Forgejo too)
+//
+// A request that verifies, is about the source's own repository and a push or a
+// pull request, and was not heard before triggers that source and nothing else.
+// It is a hint: what it says is never believed, the repository is looked at.
+//
+// What was heard before is told by the delivery's identifier and by the body, for
+// ten minutes; later a replay costs one look. A generic sender puts something into
+// the body that is never the same, such as the commit or the time.
+//
+// It refuses bodies over 1 MiB and floods, compares secrets in constant time, and
+// tells a stranger only whether a source with a webhook exists.
 package webhook
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	"golang.org/x/time/rate"
 )
@@ -41,87 +48,107 @@ import (
 // MaxBody is the largest body that is read, in bytes.
 const MaxBody = 1 << 20
 
-// Requests that are looked at in a second, and in one burst.
+// Requests that are looked at in a second and in one burst: in all, whoever
+// sends them, and those of one source that verify.
 const (
-	perSecond = 100
-	burst     = 200
+	perSecond, burst             = 500, 1000
+	sourcePerSecond, sourceBurst = 50, 500
 )
 
-// Header carries the signature.
-const Header = "X-Signature"
-
-// ErrUnknown is what a token lookup returns where there is no such source, or
-// one without a webhook.
+// ErrUnknown is what a lookup returns where there is no such source, or one
+// without a webhook.
 var ErrUnknown = errors.New("no webhook of that name")
 
-// Handler answers webhooks.
+// Result is what became of a request, as metrics count it.
+type Result string
+
+// The results.
+const (
+	Triggered   Result = "triggered"
+	Ignored     Result = "ignored"  // of no interest: a ping, a branch that nobody waits for
+	Replayed    Result = "replayed" // heard before
+	Foreign     Result = "foreign"  // about another repository
+	Unverified  Result = "unverified"
+	Malformed   Result = "malformed"
+	Limited     Result = "limited"
+	Unknown     Result = "unknown" // no such source
+	Unavailable Result = "unavailable"
+)
+
+// Handler answers the webhooks of many sources.
 type Handler struct {
-	mux     *http.ServeMux
-	limiter *rate.Limiter
-	token   func(ctx context.Context, namespace, name string) ([]byte, error)
-	trigger func(namespace, name string)
+	mux      *http.ServeMux
+	limiter  *rate.Limiter
+	receiver *Receiver
+	sources  Sources
 }
 
-// NewHandler returns a Handler that asks token for a source's key and calls
-// trigger when its signature fits. Both may be called concurrently.
-func NewHandler(token func(ctx context.Context, namespace, name string) ([]byte, error), trigger func(namespace, name string)) *Handler {
-	h := &Handler{mux: http.NewServeMux(), limiter: rate.NewLimiter(perSecond, burst), token: token, trigger: trigger}
+// Sources are what a Handler needs to know. Its functions may be called
+// concurrently.
+type Sources struct {
+	// Lookup describes a source.
+	Lookup func(ctx context.Context, namespace, name string) (Source, error)
+	// Trigger makes a source's repository looked at.
+	Trigger func(namespace, name string)
+	// Count is told what became of each request; the names are empty where there
+	// is no such source. May be nil.
+	Count func(namespace, name string, result Result)
+}
+
+// NewHandler returns a Handler.
+func NewHandler(sources Sources) *Handler {
+	if sources.Count == nil {
+		sources.Count = func(string, string, Result) {}
+	}
+	h := &Handler{mux: http.NewServeMux(), limiter: rate.NewLimiter(perSecond, burst), receiver: NewReceiver(nil), sources: sources}
 	h.mux.HandleFunc("POST /hook/{namespace}/{name}", h.hook)
 	return h
 }
 
-// ServeHTTP answers 200, 400, 401, 404, 405, 413, 429 or 503.
+// ServeHTTP answers 200, 400, 401, 403, 404, 405, 413, 415, 429 or 503.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.limiter.Allow() {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many requests", http.StatusTooManyRequests)
+		h.sources.Count("", "", Limited)
+		tooMany(w)
 		return
 	}
 	h.mux.ServeHTTP(w, r)
 }
 
+func tooMany(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "too many requests", http.StatusTooManyRequests)
+}
+
 func (h *Handler) hook(w http.ResponseWriter, r *http.Request) {
 	namespace, name := r.PathValue("namespace"), r.PathValue("name")
-	token, err := h.token(r.Context(), namespace, name)
+	source, err := h.sources.Lookup(r.Context(), namespace, name)
 	switch {
 	case errors.Is(err, ErrUnknown):
+		h.sources.Count("", "", Unknown)
 		http.NotFound(w, r)
 		return
 	case err != nil:
+		h.sources.Count(namespace, name, Unavailable)
 		http.Error(w, "try again later", http.StatusServiceUnavailable)
 		return
 	}
+	result := h.receiver.Receive(w, r, namespace+"/"+name, source)
+	if result == Triggered {
+		h.sources.Trigger(namespace, name)
+	}
+	h.sources.Count(namespace, name, result)
+}
+
+// readBody answers for a body that cannot be read.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
-		return
 	case err != nil:
 		http.Error(w, "the body cannot be read", http.StatusBadRequest)
-		return
 	}
-	if !Verify(token, body, r.Header.Get(Header)) {
-		http.Error(w, "the signature in "+Header+" does not fit", http.StatusUnauthorized)
-		return
-	}
-	h.trigger(namespace, name)
-	w.WriteHeader(http.StatusOK)
-}
-
-// Verify reports whether a signature header fits a body. An empty token fits
-// nothing.
-func Verify(token, body []byte, header string) bool {
-	digits, ok := strings.CutPrefix(header, "sha256=")
-	signature, err := hex.DecodeString(digits)
-	return ok && err == nil && len(token) > 0 && hmac.Equal(signature, sum(token, body))
-}
-
-// Sign returns the signature header of a body.
-func Sign(token, body []byte) string { return "sha256=" + hex.EncodeToString(sum(token, body)) }
-
-func sum(token, body []byte) []byte {
-	mac := hmac.New(sha256.New, token)
-	mac.Write(body)
-	return mac.Sum(nil)
+	return body, err == nil
 }

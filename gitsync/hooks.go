@@ -1,0 +1,157 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/webhook"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// receiver serves webhooks. Only the leader does, because it has the loops;
+// where requests reach another replica, the interval makes up for it.
+func (s *supervisor) receiver() manager.Runnable {
+	server := &http.Server{
+		Addr:        s.options.WebhookAddr,
+		Handler:     webhook.NewHandler(webhook.Sources{Lookup: s.hookSource, Trigger: s.trigger, Count: countHook}),
+		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	}
+	return manager.RunnableFunc(func(ctx context.Context) error {
+		listener := s.options.Listener
+		if listener == nil {
+			var err error
+			if listener, err = net.Listen("tcp", s.options.WebhookAddr); err != nil {
+				return fmt.Errorf("webhook: %w", err)
+			}
+		}
+		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+		defer stop()
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("webhook: %w", err)
+		}
+		return nil
+	})
+}
+
+// tokenFor is how long a webhook's token is kept: a stranger's flood must not
+// become one of reads of Secrets, and a token that was replaced must not last.
+const tokenFor = 5 * time.Second
+
+// tokens are those of webhooks, as they were read last.
+type tokens struct {
+	mu    sync.Mutex
+	known map[client.ObjectKey]readToken
+}
+
+type readToken struct {
+	uid        types.UID // and generation of the GitSource
+	generation int64
+	until      time.Time
+	token      []byte
+}
+
+// of returns a source's token, if it was read lately.
+func (t *tokens) of(source *v1alpha1.GitSource, now time.Time) ([]byte, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, ok := t.known[client.ObjectKeyFromObject(source)]
+	return r.token, ok && r.uid == source.UID && r.generation == source.Generation && now.Before(r.until)
+}
+
+func (t *tokens) put(source *v1alpha1.GitSource, now time.Time, token []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known == nil {
+		t.known = map[client.ObjectKey]readToken{}
+	}
+	t.known[client.ObjectKeyFromObject(source)] = readToken{source.UID, source.Generation, now.Add(tokenFor), token}
+}
+
+func (t *tokens) forget(key client.ObjectKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.known, key)
+}
+
+// hookSource describes a GitSource to the receiver of webhooks.
+func (s *supervisor) hookSource(ctx context.Context, namespace, name string) (webhook.Source, error) {
+	key := client.ObjectKey{Namespace: namespace, Name: name}
+	var source v1alpha1.GitSource
+	err := s.client.Get(ctx, key, &source)
+	if apierrors.IsNotFound(err) || err == nil && source.Spec.Webhook == nil {
+		s.tokens.forget(key)
+		return webhook.Source{}, webhook.ErrUnknown
+	}
+	if err != nil {
+		return webhook.Source{}, err
+	}
+	token, ok := s.tokens.of(&source, s.options.Clock())
+	if !ok {
+		var secret corev1.Secret
+		err := s.live.Get(ctx, referenceKey(source.Spec.Webhook.SecretRef, namespace), &secret)
+		if client.IgnoreNotFound(err) != nil {
+			return webhook.Source{}, err
+		}
+		token = bytes.TrimSpace(secret.Data["token"]) // none: nothing fits
+		s.tokens.put(&source, s.options.Clock(), token)
+	}
+	h := webhook.Source{
+		Type: cmp.Or(webhook.Type(source.Spec.Webhook.Type), webhook.Generic), Token: token,
+		Repositories: []string{source.Spec.URL}, Wants: othersWrite, PullRequests: true,
+	}
+	if f := source.Spec.Forge; f != nil && f.Repository != "" {
+		h.Repositories = append(h.Repositories, f.Repository)
+	}
+	return h, nil
+}
+
+// othersWrite picks the branches that tell the hub of news: not those that it
+// alone writes.
+func othersWrite(ref string) bool {
+	for _, own := range []string{"base/", "status/", "archive/"} {
+		if strings.HasPrefix(ref, repo.RefPrefix+own) {
+			return false
+		}
+	}
+	return true
+}
+
+func countHook(namespace, name string, result webhook.Result) {
+	source := ""
+	if name != "" {
+		source = namespace + "/" + name
+	}
+	hooks.WithLabelValues(source, string(result)).Inc()
+}
