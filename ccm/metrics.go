@@ -56,13 +56,14 @@ var (
 	gitConnected    = gauge("kubelb_cluster_connected", "1 while the Git repository that leads to the hub can be used.")
 	gitLatency      = histogram("kubelb_cluster_latency_seconds", "Time that an operation on the Git repository took.", "operation")
 	gitOperations   = counter("kubelb_cluster_operations_total", "Operations on the Git repository.", "operation", "result")
+	hookRequests    = counter("webhook_requests_total", "Webhook requests, by result.", "result")
 	intentGen       = gauge("intent_generation", "Generation of the intent commit pushed last.")
 	observedGen     = gauge("observed_intent_generation", "Generation of the intent commit that the hub decided last.")
 )
 
 func init() {
 	metrics.Registry.MustRegister(serviceTotal, serviceDuration, secretTotal, secretDuration, managedSecrets, nodeTotal, nodeDuration, nodeCount, managedServices,
-		gitConnected, gitLatency, gitOperations, intentGen, observedGen)
+		gitConnected, gitLatency, gitOperations, hookRequests, intentGen, observedGen)
 }
 
 func result(err error) string {

@@ -76,7 +76,10 @@ type Options struct {
 
 	// WebhookAddr listens for news of the repository (POST /hook); off if empty.
 	WebhookAddr string
-	// WebhookTokenFile has the key of the signatures of such requests.
+	// WebhookType is the format of such requests: generic-hmac if empty, or
+	// github, gitlab, gitea.
+	WebhookType string
+	// WebhookTokenFile has the key of their signatures (GitLab: the secret token).
 	WebhookTokenFile string
 
 	// keyEvery is how often the CCM looks for another signing key, silence how long
@@ -106,7 +109,7 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if o.WebhookAddr == "" {
 		return nil
 	}
-	hook, err := newWebhook(o.WebhookAddr, o.WebhookTokenFile, e.observer.poke)
+	hook, err := newHook(&o, e.observer.poke)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,7 @@ limitations under the License.
 package ccm
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -34,6 +31,7 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/ccm/render"
 	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/webhook"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -237,42 +235,63 @@ func TestWebhook(t *testing.T) {
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	news := 0
-	hook, err := newWebhook("127.0.0.1:0", file, func() { news++ })
-	if err != nil {
-		t.Fatal(err)
+	options := Options{
+		Tenant: "acme", GitURL: "https://git.example.com/fleet/lb.git", WebhookAddr: "127.0.0.1:0", WebhookTokenFile: file,
 	}
-	sign := func(key, body string) string {
-		mac := hmac.New(sha256.New, []byte(key))
-		mac.Write([]byte(body))
-		return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+	generic := func(key, body string) map[string]string {
+		return map[string]string{webhook.Header: webhook.Sign([]byte(key), []byte(body))}
+	}
+	gitlab := map[string]string{"X-Gitlab-Event": "Push Hook", "X-Gitlab-Token": "secret", "Content-Type": "application/json"}
+	push := func(repository, ref string) string {
+		return fmt.Sprintf(`{"ref": %q, "project": {"path_with_namespace": %q}}`, ref, repository)
 	}
 	for name, c := range map[string]struct {
-		method, path, body, signature string
-		want                          int
+		kind, method, path, body string
+		headers                  map[string]string
+		want                     int
+		news                     bool
 	}{
-		"signed":          {"POST", "/hook", "news", sign("secret", "news"), http.StatusAccepted},
-		"unsigned":        {"POST", "/hook", "news", "", http.StatusUnauthorized},
-		"by another key":  {"POST", "/hook", "news", sign("other", "news"), http.StatusUnauthorized},
-		"of another body": {"POST", "/hook", "news", sign("secret", "other"), http.StatusUnauthorized},
-		"without scheme":  {"POST", "/hook", "news", strings.TrimPrefix(sign("secret", "news"), "sha256="), http.StatusUnauthorized},
-		"GET":             {"GET", "/hook", "", sign("secret", ""), http.StatusMethodNotAllowed},
-		"another path":    {"POST", "/", "news", sign("secret", "news"), http.StatusNotFound},
-		"too large":       {"POST", "/hook", strings.Repeat("x", maxHookBody+1), "", http.StatusBadRequest},
+		"signed":                 {"", "POST", "/hook", "news", generic("secret", "news"), http.StatusOK, true},
+		"unsigned":               {"", "POST", "/hook", "news", nil, http.StatusUnauthorized, false},
+		"by another key":         {"", "POST", "/hook", "news", generic("other", "news"), http.StatusUnauthorized, false},
+		"of another body":        {"", "POST", "/hook", "news", generic("secret", "other"), http.StatusUnauthorized, false},
+		"GET":                    {"", "GET", "/hook", "", generic("secret", ""), http.StatusMethodNotAllowed, false},
+		"another path":           {"", "POST", "/", "news", generic("secret", "news"), http.StatusNotFound, false},
+		"too large":              {"", "POST", "/hook", strings.Repeat("x", webhook.MaxBody+1), nil, http.StatusRequestEntityTooLarge, false},
+		"a push to its status":   {"gitlab", "POST", "/hook", push("fleet/lb", "refs/heads/status/acme"), gitlab, http.StatusOK, true},
+		"another's status":       {"gitlab", "POST", "/hook", push("fleet/lb", "refs/heads/status/globex"), gitlab, http.StatusOK, false},
+		"a push to main":         {"gitlab", "POST", "/hook", push("fleet/lb", "refs/heads/main"), gitlab, http.StatusOK, false},
+		"another repository":     {"gitlab", "POST", "/hook", push("fleet/other", "refs/heads/status/acme"), gitlab, http.StatusForbidden, false},
+		"the format of no forge": {"gitlab", "POST", "/hook", "news", generic("secret", "news"), http.StatusUnauthorized, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			news = 0
-			request := httptest.NewRequest(c.method, c.path, bytes.NewBufferString(c.body))
-			request.Header.Set("X-Signature", c.signature)
-			answer := httptest.NewRecorder()
-			hook.ServeHTTP(answer, request)
-			if answer.Code != c.want || (news == 1) != (c.want == http.StatusAccepted) {
-				t.Errorf("status %d, %d news, want status %d", answer.Code, news, c.want)
+			news, o := 0, options
+			o.WebhookType = c.kind
+			hook, err := newHook(&o, func() { news++ })
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []bool{c.news, false} { // a replay is no news
+				news = 0
+				request := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
+				for name, value := range c.headers {
+					request.Header.Set(name, value)
+				}
+				answer := httptest.NewRecorder()
+				hook.ServeHTTP(answer, request)
+				if answer.Code != c.want || (news == 1) != want {
+					t.Errorf("status %d, %d news, want status %d and news %t", answer.Code, news, c.want, want)
+				}
 			}
 		})
 	}
-	if _, err := newWebhook("127.0.0.1:0", file+"-missing", nil); err == nil {
-		t.Error("a missing token is accepted")
+	missing, unknown := options, options
+	missing.WebhookTokenFile += "-missing"
+	unknown.WebhookType = "gerrit"
+	for _, o := range []Options{missing, unknown} {
+		if _, err := newHook(&o, nil); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
 	}
 }
 

@@ -17,53 +17,64 @@ limitations under the License.
 package ccm
 
 import (
+	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"strings"
+	"slices"
 	"time"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/gitsync/webhook"
 )
 
-// maxHookBody bounds the body of a webhook, of which only the signature matters.
-const maxHookBody = 1 << 20
-
-// webhook hears of news of the repository. What it is told is only that there
-// may be some: nothing of the body is used.
-type webhook struct {
-	addr  string
-	token []byte
-	news  func()
+// hook hears of news of the repository on POST /hook. What it is told is only
+// that there may be some on the tenant's status branch.
+type hook struct {
+	addr     string
+	source   webhook.Source
+	receiver *webhook.Receiver
+	news     func()
 }
 
-func newWebhook(addr, tokenFile string, news func()) (*webhook, error) {
-	token, err := os.ReadFile(tokenFile)
+func newHook(o *Options, news func()) (*hook, error) {
+	token, err := os.ReadFile(o.WebhookTokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("webhook token: %w", err)
 	}
-	token = []byte(strings.TrimSpace(string(token)))
+	token = bytes.TrimSpace(token)
 	if len(token) == 0 {
-		return nil, fmt.Errorf("webhook token: %s is empty", tokenFile)
+		return nil, fmt.Errorf("webhook token: %s is empty", o.WebhookTokenFile)
 	}
-	return &webhook{addr: addr, token: token, news: news}, nil
+	kind := webhook.Type(o.WebhookType)
+	if kind == "" {
+		kind = webhook.Generic
+	}
+	if !slices.Contains(webhook.Types, kind) {
+		return nil, fmt.Errorf("webhook type %q: write one of %q", kind, webhook.Types)
+	}
+	status := repo.StatusRef(o.Tenant)
+	return &hook{
+		addr: o.WebhookAddr, receiver: webhook.NewReceiver(o.now), news: news,
+		source: webhook.Source{
+			Type: kind, Token: token, Repositories: []string{o.GitURL}, Wants: func(ref string) bool { return ref == status },
+		},
+	}, nil
 }
 
 // NeedLeaderElection makes the manager start it on the leader only.
-func (w *webhook) NeedLeaderElection() bool { return true }
+func (h *hook) NeedLeaderElection() bool { return true }
 
 // Start serves until the context ends.
-func (w *webhook) Start(ctx context.Context) error {
-	listener, err := net.Listen("tcp", w.addr)
+func (h *hook) Start(ctx context.Context) error {
+	listener, err := net.Listen("tcp", h.addr)
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
-	server := &http.Server{Handler: w, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+	server := &http.Server{Handler: h, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()
@@ -74,8 +85,8 @@ func (w *webhook) Start(ctx context.Context) error {
 	return nil
 }
 
-// ServeHTTP accepts POST /hook with X-Signature: sha256=<hex HMAC of the body>.
-func (w *webhook) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+// ServeHTTP accepts POST /hook in the format of the source.
+func (h *hook) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/hook" {
 		http.NotFound(out, r)
 		return
@@ -84,19 +95,9 @@ func (w *webhook) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		http.Error(out, "use POST", http.StatusMethodNotAllowed)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(out, r.Body, maxHookBody))
-	if err != nil {
-		http.Error(out, "the body is too large or incomplete", http.StatusBadRequest)
-		return
+	result := h.receiver.Receive(out, r, "", h.source)
+	hookRequests.WithLabelValues(string(result)).Inc()
+	if result == webhook.Triggered {
+		h.news()
 	}
-	mac := hmac.New(sha256.New, w.token)
-	_, _ = mac.Write(body)
-	digits, ok := strings.CutPrefix(r.Header.Get("X-Signature"), "sha256=")
-	signature, err := hex.DecodeString(digits)
-	if !ok || err != nil || !hmac.Equal(signature, mac.Sum(nil)) {
-		http.Error(out, "X-Signature is missing or wrong", http.StatusUnauthorized)
-		return
-	}
-	w.news()
-	out.WriteHeader(http.StatusAccepted)
 }

@@ -62,6 +62,9 @@ type PushEvent struct {
 	Repository string      `json:"repository"`
 	User       string      `json:"user"`
 	Refs       []RefUpdate `json:"refs"`
+	// At is when, so that no two bodies are the same: receivers ignore what they
+	// heard before.
+	At time.Time `json:"at"`
 }
 
 // URL is the repository's address without credentials.
@@ -161,7 +164,7 @@ func (r *Repository) notify(user string, updates []RefUpdate) {
 		}
 	}
 	for _, hook := range hooks {
-		event := PushEvent{Repository: r.Name, User: user}
+		event := PushEvent{Repository: r.Name, User: user, At: time.Now()}
 		for _, update := range moved {
 			if len(hook.Refs) == 0 || matches(hook.Refs, update.Name) {
 				event.Refs = append(event.Refs, update)

@@ -454,6 +454,9 @@ func (s *System) StartCCM(ctx context.Context, tenant string, args ...string) er
 		"--webhook-addr", fmt.Sprintf("127.0.0.1:%d", m.hookPort), "--webhook-token-file", filepath.Join(s.Dir, "webhook-token"),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
 	}, args...)
+	if s.Forge != nil {
+		args = append(args, "--webhook-type", "gitea")
+	}
 	m.ccm, err = s.Start(Command{Name: "ccm-" + tenant, Path: s.ccmBinary, Args: append(args, s.options.CCMArgs...)})
 	return err
 }
