@@ -34,8 +34,9 @@ const stepsAny = `What to do on the forge:
    delete review/* and, if tenants are ever deleted, intent/*.
 2. An account for each tenant that may write intent/<tenant> and nothing else.
 3. MAIN: nobody may force-push or delete it. People push or merge; the hub pushes.
-4. A webhook for push events to https://<hub>/hook/<namespace>/<gitsource> with a
-   secret, so that the hub need not wait for its interval.
+4. A webhook for pushes and pull requests to
+   https://<hub>/hook/<namespace>/<gitsource> with a secret, so that the hub need
+   not wait for its interval.
 5. The workflow that runs 'kubelbctl validate' as a required check of pull requests.
 `
 
@@ -49,8 +50,9 @@ const stepsGitHub = `What to do on GitHub:
    - base/MAIN, review/*, status/*, archive/*: restrict updates; bypass: the hub.
    - intent/<tenant>, one ruleset for each tenant: restrict creations, updates and
      deletions; bypass: that tenant's account.
-3. Settings > Webhooks: push events, content type application/json, a secret, to
-   https://<hub>/hook/<namespace>/<gitsource>. GitSource spec.webhook names the Secret.
+3. Settings > Webhooks: pushes and pull requests, content type application/json, a
+   secret, to https://<hub>/hook/<namespace>/<gitsource>. GitSource spec.webhook has
+   type github and names the Secret.
 4. Settings > Variables > Actions: KUBELBCTL_VERSION (a release), or KUBELBCTL_URL
    (where to download the program) with KUBELBCTL_SHA256.
 5. GitHub takes about 6 pushes a minute: set GitSource spec.minPushInterval to 10s.
@@ -62,12 +64,14 @@ const stepsGitLab = `What to do on GitLab:
    each tenant (Developer, write_repository).
 2. Settings > Repository > Protected branches:
    - MAIN: push and merge for Maintainers and the hub; no force push.
-   - base/MAIN, review/*, archive/*: push for the hub alone.
+   - base/MAIN, archive/*: push for the hub alone.
    - status/*: push and force push for the hub alone.
    - intent/<tenant>, one for each tenant: push for that tenant's token alone.
+   No rule for review/*: Git cannot delete a branch that has one.
 3. Settings > Merge requests: "Pipelines must succeed".
-4. Settings > Webhooks: push events, a secret token, to
-   https://<hub>/hook/<namespace>/<gitsource>. GitSource spec.webhook names the Secret.
+4. Settings > Webhooks: push and merge request events, a secret token, to
+   https://<hub>/hook/<namespace>/<gitsource>. GitSource spec.webhook has type gitlab
+   and names the Secret.
 5. Settings > CI/CD > Variables: KUBELBCTL_VERSION (a release), or KUBELBCTL_URL
    (where to download the program) with KUBELBCTL_SHA256.
 `
@@ -78,11 +82,13 @@ const stepsGitea = `What to do on Gitea:
 2. Settings > Branches, a rule for each:
    - MAIN: push for the hub and maintainers, no force push, status check
      "kubelb / validate (pull_request)".
-   - base/MAIN, review/*, archive/*: push for the hub alone.
+   - base/MAIN, archive/*: push for the hub alone.
    - status/*: push and force push for the hub alone.
    - intent/<tenant>, one for each tenant: push for that tenant's user alone.
-3. Settings > Webhooks > Gitea: push events, a secret, to
-   https://<hub>/hook/<namespace>/<gitsource>. GitSource spec.webhook names the Secret.
+   No rule for review/*: a branch with one can be deleted by nobody.
+3. Settings > Webhooks > Gitea: push and pull request events, a secret, to
+   https://<hub>/hook/<namespace>/<gitsource>. GitSource spec.webhook has type gitea
+   and names the Secret.
 4. Settings > Actions > Variables: KUBELBCTL_VERSION (a release), or KUBELBCTL_URL
    (where to download the program) with KUBELBCTL_SHA256.
 `
