@@ -166,6 +166,20 @@ type news struct {
 	recipients bool     // secrets are to be sealed to others
 }
 
+// gone is the change by which nothing that is known would be left.
+func (a *answers) gone() map[string]repo.Object {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	gone := map[string]repo.Object{}
+	for path := range a.statuses {
+		gone[path] = nil
+	}
+	if a.state != nil {
+		gone[repo.Path{Tenant: a.tenant, Kind: v1alpha1.KindTenantState}.String()] = nil
+	}
+	return gone
+}
+
 // update takes over what a commit changed: statuses by path, nil where a file is
 // gone.
 func (a *answers) update(repositoryID, commit string, changed map[string]repo.Object) news {

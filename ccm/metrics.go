@@ -57,13 +57,15 @@ var (
 	gitLatency      = histogram("kubelb_cluster_latency_seconds", "Time that an operation on the Git repository took.", "operation")
 	gitOperations   = counter("kubelb_cluster_operations_total", "Operations on the Git repository.", "operation", "result")
 	hookRequests    = counter("webhook_requests_total", "Webhook requests, by result.", "result")
+	storeObjects    = gauge("git_store_objects", "Objects of a branch in memory: of the intents or of the status.", "branch")
+	storeRenewals   = counter("git_store_renewals_total", "How often the copy of a branch in memory was damaged and read anew.", "branch")
 	intentGen       = gauge("intent_generation", "Generation of the intent commit pushed last.")
 	observedGen     = gauge("observed_intent_generation", "Generation of the intent commit that the hub decided last.")
 )
 
 func init() {
 	metrics.Registry.MustRegister(serviceTotal, serviceDuration, secretTotal, secretDuration, managedSecrets, nodeTotal, nodeDuration, nodeCount, managedServices,
-		gitConnected, gitLatency, gitOperations, hookRequests, intentGen, observedGen)
+		gitConnected, gitLatency, gitOperations, hookRequests, intentGen, observedGen, storeObjects, storeRenewals)
 }
 
 func result(err error) string {

@@ -44,6 +44,8 @@ type observer struct {
 
 	// Of the running goroutine alone.
 	store   *git.Store
+	renewal git.Renewal
+	anew    bool     // tree is not what the answers are from
 	tip     git.Hash // of the last commit that was accepted
 	tree    git.Hash
 	refused git.Hash          // a commit that was not
@@ -84,6 +86,7 @@ func (o *observer) run(ctx context.Context) error {
 		}
 		if err != nil {
 			o.log.V(1).Info("the status branch cannot be read", "error", err.Error())
+			o.afterFailure(err)
 		}
 		o.watchSilence()
 		timer := time.NewTimer(pace.next(err != nil, o.expecting(), o.sincePush()))
@@ -149,7 +152,8 @@ func (o *observer) accept(commit git.Commit, changed map[string]repo.Object, key
 	first := o.answers.repository() == ""
 	id, generation := commit.Trailers.Get(repo.TrailerRepository), generationOf(commit)
 	news := o.answers.update(id, commit.Hash.String(), changed)
-	o.tip, o.tree, o.refused = commit.Hash, commit.Tree, git.Hash{}
+	o.tip, o.tree, o.anew, o.refused = commit.Hash, commit.Tree, false, git.Hash{}
+	storeObjects.WithLabelValues("status").Set(float64(o.store.Stats().Objects))
 	o.store.Retain(o.tip)
 	o.memory.keep(func(r *remembered) {
 		if r.repositoryID != id {
@@ -224,6 +228,9 @@ func (o *observer) refuse(ctx context.Context, c git.Commit) (git.PublicKey, *v1
 // changes nothing.
 func (o *observer) changes(tree git.Hash) (map[string]repo.Object, error) {
 	changed := map[string]repo.Object{}
+	if o.anew { // what is not there again is gone
+		changed = o.answers.gone()
+	}
 	err := o.store.Diff(o.tree, tree, repo.TenantDir(o.options.Tenant), func(c git.Change) error {
 		if c.New.IsZero() {
 			changed[c.Path] = nil
@@ -236,6 +243,7 @@ func (o *observer) changes(tree git.Hash) (map[string]repo.Object, error) {
 		object, problems := repo.DecodeStatus(c.Path, file)
 		if len(problems) > 0 {
 			o.log.Info("status file ignored", "path", c.Path, "why", problems[0].Message)
+			delete(changed, c.Path)
 			return nil
 		}
 		changed[c.Path] = object

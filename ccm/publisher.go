@@ -78,6 +78,7 @@ type publisher struct {
 
 	// Of the running goroutine alone.
 	store     *git.Store
+	renewal   git.Renewal
 	located   bool // tip is what the server has, as far as is known
 	tip       git.Hash
 	tree      git.Hash
@@ -164,6 +165,7 @@ func (p *publisher) run(ctx context.Context) error {
 			backoff = 0
 			continue
 		}
+		p.afterFailure(err)
 		backoff = min(max(2*backoff, 250*time.Millisecond), maxBackoff)
 		p.log.Error(err, "intents are not published", "again", backoff)
 		timer := time.NewTimer(backoff)

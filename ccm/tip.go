@@ -172,6 +172,7 @@ func (p *publisher) advance(ctx context.Context, repository string) (bool, error
 	if p.pushes++; p.pushes%retainAfter == 0 {
 		p.store.Retain(p.tip)
 	}
+	storeObjects.WithLabelValues("intent").Set(float64(p.store.Stats().Objects))
 	return true, nil
 }
 

@@ -50,6 +50,7 @@ func (l *loop) apply(ctx context.Context) {
 				return
 			}
 			l.log.Error(err, "cannot apply", "tenant", name)
+			l.suspect(err)
 			failed = true
 		}
 		failed = failed || len(t.applied.retry) > 0

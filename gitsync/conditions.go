@@ -67,6 +67,9 @@ func explain(err error, source *v1alpha1.GitSource) failure {
 	case errors.Is(err, git.ErrRejected), errors.Is(err, git.ErrUnknownOutcome):
 		return failure{reason: v1alpha1.ReasonPushFailed,
 			message: fmt.Sprintf("%s does not take the hub's commits (%v): allow the hub to push to %s, base/*, review/* and status/*", where, err, source.Spec.Branch)}
+	case errors.Is(err, git.ErrUnavailable) && (errors.Is(err, git.ErrMissing) || errors.Is(err, git.ErrMalformed)):
+		return failure{reason: v1alpha1.ReasonGitUnavailable,
+			message: fmt.Sprintf("%s does not hand out what it has (%v): run git fsck in the repository on the server, and restore what is missing; everything stays as it is until then", where, err)}
 	case errors.Is(err, git.ErrUnavailable):
 		return failure{reason: v1alpha1.ReasonGitUnavailable,
 			message: fmt.Sprintf("%s does not serve (%v): look at the Git server and the network; everything stays as it is until then", where, err)}

@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,8 +115,9 @@ type bench struct {
 	client client.Client
 	source string
 	prefix string
-	stop   func() // of the running manager
-	hook   string // address of the webhook receiver
+	stop   func()                    // of the running manager
+	hook   string                    // address of the webhook receiver
+	store  atomic.Pointer[git.Store] // of the loop that runs
 	looks  int
 	forge  func(forge.Options) (forge.Forge, error)
 }
@@ -160,6 +162,13 @@ func newIdleBench(t *testing.T) *bench {
 	return b
 }
 
+// made hears of the stores of loops, also of those of other benches.
+func (b *bench) made(source client.ObjectKey, store *git.Store) {
+	if source.Name == b.source {
+		b.store.Store(store)
+	}
+}
+
 func (b *bench) ignoreExisting(err error) {
 	b.t.Helper()
 	if err != nil && !apierrors.IsAlreadyExists(err) {
@@ -179,7 +188,7 @@ func (b *bench) start() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b.t, err)
 	b.hook = listener.Addr().String()
-	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, Forge: b.forge}))
+	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, made: b.made, Forge: b.forge}))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()

@@ -40,6 +40,7 @@ func (l *loop) heal(ctx context.Context, objects map[string]touched) {
 		o, err := l.healObject(ctx, t, path)
 		if err != nil {
 			l.log.Error(err, "cannot look at an object", "path", path)
+			l.suspect(err)
 			continue
 		}
 		if o.action == "" && o.problem == nil {

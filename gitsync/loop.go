@@ -106,18 +106,24 @@ type loop struct {
 	gitSince   time.Time // since when status.git of some objects has to be written
 	gitAt      time.Time // when it will be; zero: nothing has to be
 	gitRetry   retry
+
+	renewal *git.Renewal // outlives the loop
+	damaged bool         // the store lacks objects, and the loop is to begin anew
 }
 
-func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
+func newLoop(key client.ObjectKey, s *supervisor, in *inbox, renewal *git.Renewal) *loop {
 	l := &loop{
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
-		signer: s.keys.signer, keys: s.keys, started: s.options.Clock(), options: s.options, inbox: in,
+		signer: s.keys.signer, keys: s.keys, started: s.options.Clock(), options: s.options, inbox: in, renewal: renewal,
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
 		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{}, leaving: map[string]*leaver{},
 	}
 	l.desk = newDesk(
 		func(tenant string, a answer) { in.answered(tenant, a) },
 		func(err error, tenant string) { l.log.Error(err, "the forge fails", "tenant", tenant) })
+	if made := s.options.made; made != nil {
+		made(key, l.store)
+	}
 	return l
 }
 
@@ -136,8 +142,9 @@ func (r *retry) succeeded() { *r = retry{} }
 
 func (r *retry) due(now time.Time) bool { return !r.at.IsZero() && !now.Before(r.at) }
 
-// run takes turns until the context ends.
-func (l *loop) run(ctx context.Context) {
+// run takes turns until the context ends. It reports whether the loop is to
+// begin anew: then nothing that it knew counts any more.
+func (l *loop) run(ctx context.Context) (again bool) {
 	defer l.end()
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.helpers.Wait()
@@ -150,12 +157,16 @@ func (l *loop) run(ctx context.Context) {
 		timer.Reset(l.wait())
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-l.inbox.wake:
 			l.settle(ctx)
 		case <-timer.C:
 		}
 		l.turn(ctx, l.inbox.take())
+		l.measureStore()
+		if l.damaged {
+			return true
+		}
 	}
 }
 
@@ -169,6 +180,8 @@ func (l *loop) close() {
 func (l *loop) end() {
 	l.close()
 	sourceReady.DeleteLabelValues(l.key.String())
+	storeObjects.DeleteLabelValues(l.key.String())
+	storeBytes.DeleteLabelValues(l.key.String())
 	for _, t := range l.tenants {
 		t.unmeasure()
 	}
@@ -232,7 +245,7 @@ func (l *loop) turn(ctx context.Context, w work) {
 		}
 		l.finishLook(ctx, err)
 	}
-	if l.source == nil || ctx.Err() != nil {
+	if l.source == nil || ctx.Err() != nil || l.damaged {
 		return
 	}
 	l.explainLeaving(ctx)
@@ -275,6 +288,7 @@ func (l *loop) finishLook(ctx context.Context, err error) {
 		return
 	}
 	passes.WithLabelValues(l.key.String(), "failed").Inc()
+	l.suspect(err)
 	f := explain(err, l.source)
 	if l.failed == nil || l.failed.message != f.message {
 		l.log.Error(err, "cannot follow the repository", "reason", f.reason)

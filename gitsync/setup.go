@@ -23,6 +23,7 @@ import (
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/forge"
+	"github.com/kubelb/gitops/gitsync/git"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -42,6 +43,9 @@ type Options struct {
 	Clock func() time.Time
 	// Forge makes the client of a forge; forge.New if nil.
 	Forge func(forge.Options) (forge.Forge, error)
+
+	// made is told of every store, so that tests can damage it.
+	made func(source client.ObjectKey, store *git.Store)
 }
 
 // SetupWithManager adds the loops, the watches that wake them and the webhook

@@ -381,6 +381,7 @@ func (l *loop) trouble(err error, what, tenant string) {
 		return
 	}
 	l.log.Error(err, what, "tenant", tenant)
+	l.suspect(err)
 	if l.applyRetry.at.IsZero() {
 		l.applyRetry.failed(l.now())
 	}

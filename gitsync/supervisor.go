@@ -27,6 +27,7 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -127,8 +128,11 @@ func (s *supervisor) Reconcile(ctx context.Context, req reconcile.Request) (reco
 func (s *supervisor) run(key client.ObjectKey) *running {
 	ctx, cancel := context.WithCancel(s.ctx)
 	r := &running{inbox: newInbox(), stop: cancel}
-	l := newLoop(key, s, r.inbox)
-	s.wait.Go(func() { l.run(ctx) })
+	s.wait.Go(func() {
+		var renewal git.Renewal
+		for newLoop(key, s, r.inbox, &renewal).run(ctx) {
+		}
+	})
 	return r
 }
 

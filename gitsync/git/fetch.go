@@ -50,7 +50,7 @@ func (r *Remote) Fetch(ctx context.Context, s *Store, wants ...Want) error {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	if err := r.fetch(ctx, s, wants); err != nil {
-		return fmt.Errorf("fetch: %w", err)
+		return fmt.Errorf("fetch: %w", serverFault(err))
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (r *Remote) Deepen(ctx context.Context, s *Store, tip Hash, n int) error {
 	defer cancel()
 	_, err := r.fetchOnce(ctx, s, fetchRequest{wants: []Hash{tip}, depth: max(n, 0) + 1, treesOnly: true})
 	if err != nil {
-		return fmt.Errorf("deepen: %w", err)
+		return fmt.Errorf("deepen: %w", serverFault(err))
 	}
 	return nil
 }

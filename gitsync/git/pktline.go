@@ -103,7 +103,11 @@ func serverSays(words string) error {
 	if strings.Contains(words, "not our ref") {
 		kind = ErrMissing
 	}
-	return &callError{kind: kind, cause: fmt.Errorf("the server says %q", printable(words, 300)), sent: true}
+	cause := fmt.Errorf("the server says %q", printable(words, 300))
+	if strings.Contains(words, "repository corruption") { // Git's own words when it cannot read an object
+		cause = fmt.Errorf("%w: %w", ErrMalformed, cause)
+	}
+	return &callError{kind: kind, cause: cause, sent: true}
 }
 
 // sideband reads the stream in band 1 of a multiplexed answer, up to its

@@ -33,7 +33,7 @@ import (
 // server is a real Git server over HTTP with one bare repository, and a native
 // clone to work in beside our own client.
 type server struct {
-	t    *testing.T
+	t    testing.TB
 	url  string
 	bare string
 
@@ -43,7 +43,7 @@ type server struct {
 	old      bool                                          // speak protocol version 0
 }
 
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	root := t.TempDir()
 	s := &server{t: t, bare: filepath.Join(root, "repo.git")}
@@ -190,7 +190,7 @@ func (w *worktree) push(path, content string) Hash {
 	return h
 }
 
-func mustHash(t *testing.T, s string) Hash {
+func mustHash(t testing.TB, s string) Hash {
 	t.Helper()
 	h, err := ParseHash(s)
 	if err != nil {
@@ -210,7 +210,7 @@ func spec(tree Hash, message string, parents ...Hash) CommitSpec {
 }
 
 // commitOn makes a commit with edits on top of parent (zero: the first one).
-func commitOn(t *testing.T, s *Store, parent Hash, edits map[string]string) Hash {
+func commitOn(t testing.TB, s *Store, parent Hash, edits map[string]string) Hash {
 	t.Helper()
 	var root Hash
 	var parents []Hash
@@ -253,14 +253,14 @@ func content(t *testing.T, s *Store, commit Hash, path string) string {
 	return string(f.Data)
 }
 
-func mustFetch(t *testing.T, r *Remote, s *Store, wants ...Want) {
+func mustFetch(t testing.TB, r *Remote, s *Store, wants ...Want) {
 	t.Helper()
 	if err := r.Fetch(t.Context(), s, wants...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func mustPush(t *testing.T, r *Remote, s *Store, name string, old, tip Hash) {
+func mustPush(t testing.TB, r *Remote, s *Store, name string, old, tip Hash) {
 	t.Helper()
 	if _, err := r.Push(t.Context(), s, []RefUpdate{{Name: name, Old: old, New: tip}}, false); err != nil {
 		t.Fatal(err)

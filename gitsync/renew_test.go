@@ -1,0 +1,98 @@
+/*
+Copyright 2026 The KubeLB GitOps Authors.
+
+Licensed under the Apache License, Version 2.0 (the "License");
+you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software
+distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+See the License for the specific language governing permissions and
+limitations under the License.
+*/
+
+package gitsync
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/kubelb/gitops/api/repo"
+	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/test/harm"
+)
+
+// loses takes the tree of a folder on a branch out of the hub's copy.
+func (b *bench) loses(branch, folder string) {
+	b.t.Helper()
+	h, err := git.ParseHash(b.git.native(b.git.bare, "rev-parse", branch+":"+folder))
+	must(b.t, err)
+	store := b.store.Load()
+	if store == nil || !harm.Lose(store, h) {
+		b.t.Fatalf("the hub has no tree %s of %s, so the test shows nothing", h, folder)
+	}
+}
+
+func TestADamagedCopyOfTheRepositoryHeals(t *testing.T) {
+	b := newBench(t)
+	acme, other := b.tenant("acme"), b.tenant("other")
+	acme.push(acme.whole("web", 80))
+	other.push(other.whole("web", 80))
+	acme.settled()
+	other.settled()
+	renewed := renewals.WithLabelValues(hubNamespace + "/" + b.source)
+	before := counted(t, renewed)
+	commits, base := b.git.count("main"), b.git.count("base/main")
+
+	damaged := b.store.Load()
+	b.loses("main", repo.TenantDir(acme.name))
+	acme.push(acme.whole("web", 8080))
+	acme.hasPorts("web", 8080)
+	acme.settled()
+	if got := counted(t, renewed); got != before+1 {
+		t.Errorf("read anew %v times", got-before)
+	}
+	if b.store.Load() == damaged {
+		t.Error("the copy is the damaged one")
+	}
+	if got := b.git.count("main"); got != fmt.Sprint(atoi(commits)+1) {
+		t.Errorf("main went from %s commits to %s", commits, got)
+	}
+	if got := b.git.count("base/main"); got != fmt.Sprint(atoi(base)+1) {
+		t.Errorf("base/main went from %s commits to %s", base, got)
+	}
+	other.push(other.whole("web", 8080))
+	other.hasPorts("web", 8080)
+}
+
+// A server that lost an object says so, everything stays as it is, and that ends
+// when the server is repaired.
+func TestCorruptObjectsAtTheServer(t *testing.T) {
+	b := newBench(t)
+	acme := b.tenant("acme")
+	acme.push(acme.whole("web", 80))
+	acme.hasPorts("web", 80)
+	acme.settled()
+	person := b.git.clone()
+	person.write("NOTES.md", "a note\n")
+	person.git("add", "-A")
+	person.git("commit", "-q", "-m", "A note")
+	blob := person.git("rev-parse", "HEAD:NOTES.md")
+	person.git("push", "-q", "origin", "HEAD:refs/heads/scratch")
+	object := filepath.Join(b.git.bare, "objects", blob[:2], blob[2:])
+	whole, err := os.ReadFile(object)
+	must(t, err)
+	must(t, os.Chmod(object, 0o644))
+	must(t, os.WriteFile(object, append([]byte("x\x9c"), whole[len(whole)/2:]...), 0o644))
+	b.git.native(b.git.bare, "update-ref", "refs/heads/main", "refs/heads/scratch")
+	b.says(v1alpha1.ReasonGitUnavailable, b.git.url, "git fsck")
+	acme.hasPorts("web", 80)
+	must(t, os.WriteFile(object, whole, 0o644))
+	b.says("Succeeded")
+}
