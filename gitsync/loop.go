@@ -107,14 +107,14 @@ type loop struct {
 	gitAt      time.Time // when it will be; zero: nothing has to be
 	gitRetry   retry
 
-	renewal *git.Renewal // outlives the loop
+	renewal *git.Renewal // outlives a loop that begins anew
 	damaged bool         // the store lacks objects, and the loop is to begin anew
 }
 
-func newLoop(key client.ObjectKey, s *supervisor, in *inbox, renewal *git.Renewal) *loop {
+func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 	l := &loop{
 		key: key, client: s.client, live: s.live, log: s.log.WithValues("gitsource", key.String()), now: s.options.Clock,
-		signer: s.keys.signer, keys: s.keys, started: s.options.Clock(), options: s.options, inbox: in, renewal: renewal,
+		signer: s.keys.signer, keys: s.keys, started: s.options.Clock(), options: s.options, inbox: in, renewal: &git.Renewal{},
 		store: git.NewStore(), refs: map[string]git.Hash{}, tenants: map[string]*tenant{}, history: newHistory(),
 		todo: map[string]*tenant{}, links: map[client.ObjectKey]*link{}, leaving: map[string]*leaver{},
 	}

@@ -27,7 +27,6 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
-	"github.com/kubelb/gitops/gitsync/git"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -129,8 +128,11 @@ func (s *supervisor) run(key client.ObjectKey) *running {
 	ctx, cancel := context.WithCancel(s.ctx)
 	r := &running{inbox: newInbox(), stop: cancel}
 	s.wait.Go(func() {
-		var renewal git.Renewal
-		for newLoop(key, s, r.inbox, &renewal).run(ctx) {
+		l := newLoop(key, s, r.inbox)
+		for l.run(ctx) {
+			renewal := l.renewal
+			l = newLoop(key, s, r.inbox)
+			l.renewal = renewal
 		}
 	})
 	return r
