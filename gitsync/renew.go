@@ -17,6 +17,8 @@ limitations under the License.
 package gitsync
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kubelb/gitops/gitsync/git"
@@ -46,6 +48,16 @@ func (l *loop) measureStore() {
 	stats := l.store.Stats()
 	storeObjects.WithLabelValues(l.key.String()).Set(float64(stats.Objects))
 	storeBytes.WithLabelValues(l.key.String()).Set(float64(stats.Bytes))
+}
+
+var errDamaged = errors.New("the copy of the repository is damaged")
+
+// suspectMissing is for what a tenant's files may also be to blame for: all that
+// they need was there when they were fetched, but they can be malformed.
+func (l *loop) suspectMissing(err error) {
+	if errors.Is(err, git.ErrMissing) {
+		l.suspect(err)
+	}
 }
 
 // suspect has the loop begin anew when an error says that its copy of the

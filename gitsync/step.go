@@ -114,6 +114,9 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 		}
 		l.want(t)
 		d, err := l.decide(ctx, t, now)
+		if err == nil && l.damaged {
+			err = errDamaged
+		}
 		if err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", name, err)
 		}
@@ -159,6 +162,7 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 	}
 	in, err := l.narrow(t.name, from, intent)
 	if err != nil && intent != l.base.tree {
+		l.suspectMissing(err)
 		d.refuse = unreadable(t.name, err)
 		in, err = l.narrow(t.name, l.store, l.base.tree)
 	}
@@ -193,6 +197,7 @@ func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (s
 	name := d.tenant.name
 	var err error
 	if d.tip, err = d.tenant.store.Commit(d.seen.intent); err != nil {
+		l.suspectMissing(err)
 		d.refuse = unreadable(name, err)
 		return since{}, nil
 	}

@@ -185,3 +185,30 @@ func BenchmarkTenThousandFetches(b *testing.B) {
 	b.ReportMetric(float64(hub.Bytes), "hub-bytes")
 	b.ReportMetric(heap()-before, "heap-growth-bytes")
 }
+
+// BenchmarkPushOfMain is what one change costs on a main branch of 1,000
+// tenants, whose list is one large directory.
+func BenchmarkPushOfMain(b *testing.B) {
+	s := NewStore()
+	files := map[string]string{}
+	for i := range 1000 {
+		files[fmt.Sprintf("tenants/tenant-%04d/loadbalancers/shop/web.service.yaml", i)] = fmt.Sprintf("spec: %d\n", i)
+	}
+	tip := commitOn(b, s, Hash{}, files)
+	s.pushed(tip)
+	var size int
+	for i := 0; b.Loop(); i++ {
+		tip = commitOn(b, s, tip, map[string]string{"tenants/tenant-0500/loadbalancers/shop/web.service.yaml": fmt.Sprintf("spec: new %d\n", i)})
+		objects, err := s.unsentBelow([]Hash{tip})
+		if err != nil {
+			b.Fatal(err)
+		}
+		pack, err := writePack(objects)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size = len(pack)
+		s.pushed(tip)
+	}
+	b.ReportMetric(float64(size), "pack-bytes")
+}

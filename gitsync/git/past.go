@@ -29,7 +29,7 @@ func (r *Remote) Past(ctx context.Context, s *Store, tip Hash, n int) error {
 	q := fetchRequest{wants: []Hash{tip}, haves: s.sentFrom(tip), depth: max(n, 0) + 1}
 	q.shallows = s.boundary(q.haves)
 	if _, err := r.fetchOnce(ctx, s, q); err != nil {
-		return fmt.Errorf("load the past of a branch: %w", err)
+		return fmt.Errorf("load the past of a branch: %w", serverFault(err))
 	}
 	return nil
 }
