@@ -25,6 +25,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -505,6 +506,30 @@ func TestThroughProxies(t *testing.T) {
 		}
 		if err := look("wr0ng"); err == nil || strings.Contains(err.Error(), "wr0ng") {
 			t.Errorf("%s through %s with a wrong password: %v", tc.url, tc.scheme, err)
+		}
+	}
+}
+
+func TestKnownHostsAsSSHKeyscanPrintsThem(t *testing.T) {
+	if _, err := exec.LookPath("ssh-keyscan"); err != nil {
+		t.Skip("there is no ssh-keyscan")
+	}
+	srv := newSSHServer(t, "ed25519", "rsa")
+	host, port, err := net.SplitHostPort(srv.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hashed := range [][]string{nil, {"-H"}} {
+		out, err := exec.CommandContext(t.Context(), "ssh-keyscan", append(hashed, "-p", port, host)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := ReadSecret(srv.url(), map[string][]byte{"identity": []byte(srv.identity), "known_hosts": out})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if _, err := srv.sshRemote(o).ListRefs(t.Context()); err != nil {
+			t.Errorf("%v with\n%s", err, out)
 		}
 	}
 }
