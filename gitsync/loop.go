@@ -19,11 +19,13 @@ package gitsync
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
 
+	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
@@ -329,6 +331,17 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
+// strange reports whether a branch is that of a tenant that is not the loop's any
+// more.
+func (l *loop) strange(ref string) bool {
+	for _, prefix := range []string{repo.IntentRef(""), repo.StatusRef(""), repo.ReviewRef("")} {
+		if name, ok := strings.CutPrefix(ref, prefix); ok {
+			return l.tenants[name] == nil
+		}
+	}
+	return false
+}
+
 // clean forgets objects of the repository that nothing refers to any more, when
 // the store has doubled.
 func (l *loop) clean() {
@@ -336,7 +349,11 @@ func (l *loop) clean() {
 		return
 	}
 	tips := []git.Hash{l.main.Hash, l.base.commit.Hash, l.truth.followed, l.truth.shadow}
-	for _, h := range l.refs {
+	for ref, h := range l.refs {
+		if l.strange(ref) {
+			delete(l.refs, ref)
+			continue
+		}
 		tips = append(tips, h)
 	}
 	for _, t := range l.tenants {

@@ -21,11 +21,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 	"github.com/kubelb/gitops/test/harm"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // loses takes the tree of a folder on a branch out of the hub's copy.
@@ -95,4 +98,36 @@ func TestCorruptObjectsAtTheServer(t *testing.T) {
 	acme.hasPorts("web", 80)
 	must(t, os.WriteFile(object, whole, 0o644))
 	b.says("Succeeded")
+}
+
+// The hub's copy follows the size of the repository, not its age.
+func TestTheHubsCopyStaysBounded(t *testing.T) {
+	s := newStepper(t)
+	acme := s.tenant("acme")
+	l := newLoop(client.ObjectKey{Namespace: hubNamespace, Name: s.source}, s.supervisor, newInbox())
+	defer l.end()
+	l.kept = -450 // the first sweep comes soon
+	l.refs[repo.IntentRef("moved-away")] = git.Hash{1}
+	for n := range 60 {
+		acme.push(acme.whole("web", int32(1000+n)))
+		s.clock = s.clock.Add(time.Minute)
+		l.inbox.wakeUp()
+		l.turn(t.Context(), l.inbox.take())
+		if l.failed != nil {
+			t.Fatal(l.failed)
+		}
+		l.turn(t.Context(), l.inbox.take())
+		if l.kept > 0 && l.store.Stats().Objects > 2*l.kept+1200 {
+			t.Fatalf("after %d changes %d objects, of which %d were needed", n, l.store.Stats().Objects, l.kept)
+		}
+	}
+	if l.kept <= 0 || l.kept > 200 {
+		t.Errorf("%d objects were kept of one load balancer; less than 1: it was never swept", l.kept)
+	}
+	if _, ok := l.refs[repo.IntentRef("moved-away")]; ok {
+		t.Error("a branch of a tenant that went elsewhere is still kept")
+	}
+	if got := s.git.count("main"); atoi(got) < 60 {
+		t.Errorf("main has %s commits", got)
+	}
 }
