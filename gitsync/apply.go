@@ -33,27 +33,34 @@ import (
 // workers is how many objects are written at the same time.
 const workers = 8
 
-// apply brings the hub to what main has, tenant by tenant. What fails is tried
-// again with back-off; the other objects go on.
+// task is what has to be written for one tenant.
+type task struct {
+	tenant   *tenant
+	dir      git.Hash // the tenant's folder on main
+	plan     plan.Plan
+	current  map[string]repo.Object // in the hub now, by path
+	differs  bool                   // there is something to write, whoever does it
+	outcomes []outcome
+}
+
+// apply brings the hub to what main has: what differs is worked out tenant by
+// tenant and written side by side, so that no tenant waits for all others. What
+// fails is tried again with back-off; the other objects go on.
 func (l *loop) apply(ctx context.Context) {
-	failed := false
-	for _, name := range slices.Sorted(maps.Keys(l.todo)) {
-		t := l.todo[name]
-		if t.suspended() {
-			t.applied.known = false // read everything again after it
-		}
-		if t.state == nil || t.suspended() {
-			continue
-		}
-		if err := l.applyTenant(ctx, t); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			l.log.Error(err, "cannot apply", "tenant", name)
+	tasks, failed := l.tasks(ctx)
+	l.carryOut(ctx, tasks)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, task := range tasks {
+		if err := l.settleTask(ctx, task); err != nil {
+			l.log.Error(err, "cannot apply", "tenant", task.tenant.name)
 			l.suspect(err)
 			failed = true
 		}
-		failed = failed || len(t.applied.retry) > 0
+	}
+	for _, t := range l.todo {
+		failed = failed || t.state != nil && !t.suspended() && len(t.applied.retry) > 0
 	}
 	switch now := l.now(); {
 	case !failed:
@@ -63,51 +70,103 @@ func (l *loop) apply(ctx context.Context) {
 	}
 }
 
-// applyTenant plans and carries out what differs for one tenant.
-func (l *loop) applyTenant(ctx context.Context, t *tenant) error {
-	dir := l.mainDir[t.name]
+// tasks plans for the tenants of which main or what is applied has changed.
+func (l *loop) tasks(ctx context.Context) (tasks []*task, failed bool) {
+	listed, err := l.inventories(ctx)
+	for _, name := range slices.Sorted(maps.Keys(l.todo)) {
+		t := l.todo[name]
+		if t.suspended() {
+			t.applied.known = false // read everything again after it
+		}
+		if t.state == nil || t.suspended() {
+			continue
+		}
+		if err != nil && !t.applied.known {
+			failed = true
+			continue
+		}
+		task, err := l.task(ctx, t, listed)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, true
+			}
+			l.log.Error(err, "cannot apply", "tenant", name)
+			l.suspect(err)
+			failed = true
+		}
+		if task != nil {
+			tasks = append(tasks, task)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		l.log.Error(err, "cannot apply")
+	}
+	return tasks, failed
+}
+
+// task plans for one tenant; nil if nothing differs.
+func (l *loop) task(ctx context.Context, t *tenant, listed map[string][]plan.Ref) (*task, error) {
+	w := &task{tenant: t, dir: l.mainDir[t.name], current: map[string]repo.Object{}}
 	a := &t.applied
 	retrying := len(a.retry) > 0 && l.applyRetry.due(l.now())
 	released := len(a.guarded) > 0 && l.releases(t)
-	if a.known && a.dir == dir && !retrying && !released {
-		return nil
+	if a.known && a.dir == w.dir && !retrying && !released {
+		return nil, nil
 	}
-	p, err := l.planTenant(ctx, t)
-	if err != nil {
-		return err
+	var err error
+	if w.plan, err = l.planTenant(ctx, t, listed); err != nil {
+		return nil, err
 	}
-	if err := l.guard(ctx, t, &p); err != nil {
-		return err
+	if err := l.guard(ctx, t, &w.plan); err != nil {
+		return nil, err
 	}
-	if l.source.Spec.Apply != v1alpha1.ApplyDisabled {
-		if err := l.carryOut(ctx, t, p); err != nil {
-			return err
+	w.differs = len(w.plan.Apply)+len(w.plan.Prune) > 0
+	if l.source.Spec.Apply == v1alpha1.ApplyDisabled {
+		w.plan.Apply, w.plan.Prune = nil, nil
+	}
+	var paths []string
+	for _, item := range w.plan.Apply {
+		object, err := l.cached(ctx, item.Object)
+		if err != nil {
+			return nil, err
+		}
+		w.current[item.Path] = object
+		if object == nil || revisionOf(object) == "" || a.known {
+			paths = append(paths, item.Path)
 		}
 	}
+	if err := l.revisions(ctx, paths); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// settleTask takes over what became of a tenant's writes.
+func (l *loop) settleTask(ctx context.Context, w *task) error {
+	t, a := w.tenant, &w.tenant.applied
+	for _, o := range w.outcomes {
+		l.settleOutcome(t, o)
+	}
 	t.untold = true
-	changed := !a.known || a.dir != dir
-	a.known, a.root, a.dir = true, l.truth.followed, dir
+	changed := !a.known || a.dir != w.dir
+	a.known, a.root, a.dir = true, l.truth.followed, w.dir
 	if !changed {
 		return nil
 	}
-	return l.noteRevision(ctx, t, len(p.Apply)+len(p.Prune) > 0)
+	return l.noteRevision(ctx, t, w.differs)
 }
 
 // planTenant plans from what changed since main was applied last, or from all
 // there is.
-func (l *loop) planTenant(ctx context.Context, t *tenant) (plan.Plan, error) {
+func (l *loop) planTenant(ctx context.Context, t *tenant, listed map[string][]plan.Ref) (plan.Plan, error) {
 	a := &t.applied
 	folder := repo.TenantDir(t.name)
 	if !a.known {
-		inventory, err := l.inventory(ctx, t.name)
-		if err != nil {
-			return plan.Plan{}, err
-		}
 		tree, err := l.store.Files(l.truth.followed, folder)
 		if err != nil {
 			return plan.Plan{}, err
 		}
-		p := plan.Full(t.name, tree, inventory)
+		p := plan.Full(t.name, tree, listed[t.name])
 		a.problems, a.retry = map[string][]v1alpha1.Problem{}, map[string]bool{}
 		a.note(p.Problems)
 		return p, nil
@@ -207,48 +266,25 @@ func (l *loop) wishesBefore(t *tenant, p *plan.Plan) (int, error) {
 }
 
 // carryOut applies and prunes, several objects at a time.
-func (l *loop) carryOut(ctx context.Context, t *tenant, p plan.Plan) error {
-	var paths []string
-	for _, item := range p.Apply {
-		paths = append(paths, item.Path)
-	}
-	current := map[string]repo.Object{}
-	for _, item := range p.Apply {
-		object, err := l.cached(ctx, item.Object)
-		if err != nil {
-			return err
-		}
-		current[item.Path] = object
-	}
-	paths = slices.DeleteFunc(paths, func(path string) bool {
-		return current[path] != nil && revisionOf(current[path]) != "" && !t.applied.known
-	})
-	if err := l.revisions(ctx, paths); err != nil {
-		return err
-	}
-	outcomes := make([]outcome, len(p.Apply)+len(p.Prune))
+func (l *loop) carryOut(ctx context.Context, tasks []*task) {
 	var group errgroup.Group
 	group.SetLimit(workers)
-	for i, item := range p.Apply {
-		group.Go(func() error {
-			outcomes[i] = l.applyItem(ctx, item, current[item.Path])
-			return nil
-		})
-	}
-	for i, ref := range p.Prune {
-		group.Go(func() error {
-			outcomes[len(p.Apply)+i] = l.prune(ctx, ref)
-			return nil
-		})
+	for _, w := range tasks {
+		w.outcomes = make([]outcome, len(w.plan.Apply)+len(w.plan.Prune))
+		for i, item := range w.plan.Apply {
+			group.Go(func() error {
+				w.outcomes[i] = l.applyItem(ctx, item, w.current[item.Path])
+				return nil
+			})
+		}
+		for i, ref := range w.plan.Prune {
+			group.Go(func() error {
+				w.outcomes[len(w.plan.Apply)+i] = l.prune(ctx, ref)
+				return nil
+			})
+		}
 	}
 	_ = group.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	for _, o := range outcomes {
-		l.settleOutcome(t, o)
-	}
-	return nil
 }
 
 // outcome is what became of one object.

@@ -36,12 +36,25 @@ func lists() []client.ObjectList {
 	}
 }
 
-// inventory lists everything that was applied for a tenant, past the cache.
-func (l *loop) inventory(ctx context.Context, tenant string) ([]plan.Ref, error) {
-	var refs []plan.Ref
+// inventories lists everything that was applied, by tenant and past the cache, if
+// there is a tenant of which it is not known.
+func (l *loop) inventories(ctx context.Context) (map[string][]plan.Ref, error) {
+	var within []client.ListOption
+	for _, t := range l.todo {
+		if t.state != nil && !t.suspended() && !t.applied.known {
+			within = append(within, client.InNamespace(v1alpha1.TenantNamespace(t.name)))
+		}
+	}
+	switch len(within) {
+	case 0:
+		return nil, nil
+	case 1: // alone: it is not worth a look at all others
+	default:
+		within = within[:0]
+	}
+	listed := map[string][]plan.Ref{}
 	for _, list := range lists() {
-		err := l.live.List(ctx, list, client.InNamespace(v1alpha1.TenantNamespace(tenant)), client.MatchingLabels{v1alpha1.LabelSource: l.label()})
-		if err != nil {
+		if err := l.live.List(ctx, list, append(within, client.MatchingLabels{v1alpha1.LabelSource: l.label()})...); err != nil {
 			return nil, fmt.Errorf("list what is applied: %w", err)
 		}
 		for _, object := range objectsOf(list) {
@@ -49,14 +62,13 @@ func (l *loop) inventory(ctx context.Context, tenant string) ([]plan.Ref, error)
 			if err != nil {
 				continue // its labels were edited: nobody's file, so never pruned
 			}
-			ref, err := plan.RefOf(tenant, path)
-			if err != nil {
-				continue
+			tenant := tenantOf(path)
+			if ref, err := plan.RefOf(tenant, path); err == nil {
+				listed[tenant] = append(listed[tenant], ref)
 			}
-			refs = append(refs, ref)
 		}
 	}
-	return refs, nil
+	return listed, nil
 }
 
 func objectsOf(list client.ObjectList) (objects []repo.Object) {

@@ -144,7 +144,9 @@ func (k *link) turn(ctx context.Context) time.Duration {
 	}
 	k.mu.Lock()
 	news := (f == nil) != (k.state.failed == nil) || f != nil && f.message != k.state.failed.message
-	k.state.failed = f
+	if news || f == nil {
+		k.state.failed = f
+	}
 	if f != nil && len(k.out) > 0 { // it was not pushed, or nobody knows
 		k.out, k.state.results, k.state.outcome, k.state.done, news = nil, nil, err, true, true
 	}

@@ -79,9 +79,13 @@ func (l *loop) dropLinks() {
 func (l *loop) collect(w work) {
 	for key, k := range l.links {
 		k.mu.Lock()
+		failed := k.view.failed
 		k.view = k.state
 		k.state.results, k.state.outcome, k.state.done = nil, nil, false
 		k.mu.Unlock()
+		if failed != k.view.failed {
+			l.tellOf(k)
+		}
 		if k.view.done {
 			flying := k.flying
 			k.flying = nil
@@ -89,6 +93,16 @@ func (l *loop) collect(w work) {
 		}
 		if w.links[key] {
 			k.poke()
+		}
+	}
+}
+
+// tellOf has a link's tenants told whether it can be followed.
+func (l *loop) tellOf(k *link) {
+	for _, t := range l.tenants {
+		if t.link == k {
+			t.untold = true
+			l.want(t)
 		}
 	}
 }

@@ -18,9 +18,12 @@ package gitsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -93,25 +96,28 @@ func (l *loop) restoreTenant(ctx context.Context, t *tenant) (seen bool, err err
 	if err != nil {
 		return false, err
 	}
-	seen = true
-	for _, path := range files.Paths() {
+	paths := files.Paths()
+	found, errs := make([]bool, len(paths)), make([]error, len(paths))
+	var group errgroup.Group
+	group.SetLimit(workers)
+	for i, path := range paths {
+		found[i] = true
 		object, problems := repo.DecodeStatus(path, files[path])
 		if len(problems) > 0 {
 			continue // signed by us and yet unreadable: written by a newer hub
 		}
-		one := true
-		switch object := object.(type) {
-		case *v1alpha1.LoadBalancer:
-			one, err = l.restoreAddresses(ctx, object)
-		case *v1alpha1.TenantState:
-			one, err = l.restoreReservations(ctx, object)
-		}
-		if err != nil {
-			return false, err
-		}
-		seen = seen && one
+		group.Go(func() error {
+			switch object := object.(type) {
+			case *v1alpha1.LoadBalancer:
+				found[i], errs[i] = l.restoreAddresses(ctx, object)
+			case *v1alpha1.TenantState:
+				found[i], errs[i] = l.restoreReservations(ctx, object)
+			}
+			return nil
+		})
 	}
-	return seen, nil
+	_ = group.Wait()
+	return !slices.Contains(found, false), errors.Join(errs...)
 }
 
 // restoreAddresses copies assigned and published addresses of a load balancer

@@ -21,7 +21,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -32,7 +31,6 @@ import (
 	"github.com/kubelb/gitops/gitsync/plan"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -45,47 +43,64 @@ import (
 func (l *loop) warn(ctx context.Context) {
 	for _, t := range l.todo {
 		if t.state != nil && t.seen.known && !slices.Equal(t.outcome.SourceGone, t.state.Status.SourceGone) {
-			l.writeState(ctx, t)
+			if err := l.writeState(ctx, t); err != nil {
+				t.untold = true
+				l.trouble(err, "cannot warn of what has no source", t.name)
+			}
 		}
 	}
 }
 
-// announce writes what changed of the statuses that gitsync owns.
+// announce writes what changed of the statuses that gitsync owns, several
+// tenants' at a time.
 func (l *loop) announce(ctx context.Context) {
+	var group errgroup.Group
+	group.SetLimit(workers)
+	failures := map[*tenant]*error{}
 	for _, t := range l.todo {
 		if t.state == nil || !t.seen.known || !t.untold || ctx.Err() != nil {
 			continue
 		}
 		t.untold = false
 		t.measure()
-		l.writeState(ctx, t)
-		l.writeTenant(ctx, t)
+		failed := new(error)
+		failures[t] = failed
+		group.Go(func() error {
+			*failed = errors.Join(l.writeState(ctx, t), l.writeTenant(ctx, t))
+			return nil
+		})
+	}
+	_ = group.Wait()
+	for t, failed := range failures {
+		if *failed != nil {
+			t.untold = true
+			l.trouble(*failed, "cannot tell what became of its changes", t.name)
+		}
 	}
 }
 
 // writeState writes the TenantState's status, all but the reservations.
-func (l *loop) writeState(ctx context.Context, t *tenant) {
+func (l *loop) writeState(ctx context.Context, t *tenant) error {
 	before := &t.state.Status
 	if t.told != nil {
 		before = t.told
 	}
 	status := l.stateOf(ctx, t, before.Conditions)
 	if sameState(before, &status) {
-		return
+		return nil
 	}
 	now := metav1.NewTime(l.now().Truncate(1e9))
 	status.LastUpdated = now
 	err := l.applyStatus(ctx, &v1alpha1.TenantState{
 		ObjectMeta: metav1.ObjectMeta{Namespace: t.state.Namespace, Name: t.state.Name}, Status: status,
 	}, v1alpha1.KindTenantState, fieldManager)
-	switch {
-	case apierrors.IsNotFound(err): // its namespace went; the next look sees it
-	case err != nil:
-		t.untold = true
-		l.trouble(err, "cannot write the status of a TenantState", t.name)
-	default:
+	if err == nil {
 		t.told = &status
 	}
+	if client.IgnoreNotFound(err) != nil { // else its namespace went; the next look sees it
+		return fmt.Errorf("write the status of the TenantState: %w", err)
+	}
+	return nil
 }
 
 // stateOf is what a tenant is told of itself.
@@ -149,7 +164,7 @@ func sameState(a, b *v1alpha1.TenantStateStatus) bool {
 }
 
 // writeTenant writes Tenant.status.git.
-func (l *loop) writeTenant(ctx context.Context, t *tenant) {
+func (l *loop) writeTenant(ctx context.Context, t *tenant) error {
 	before := t.object.Status.Git
 	if t.toldGit != nil {
 		before = t.toldGit
@@ -160,17 +175,16 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) {
 		ProblemCount: int32(len(problems)), Problems: first(problems), Review: t.reviewStatus(),
 	}
 	if before != nil && equality.Semantic.DeepEqual(before, now) {
-		return
+		return nil
 	}
 	err := l.applyStatus(ctx, &v1alpha1.Tenant{
 		ObjectMeta: metav1.ObjectMeta{Name: t.name}, Status: v1alpha1.TenantStatus{Git: now},
 	}, v1alpha1.KindTenant, fieldManager)
 	if client.IgnoreNotFound(err) != nil {
-		t.untold = true
-		l.trouble(err, "cannot write the status of a Tenant", t.name)
-		return
+		return fmt.Errorf("write the status of the Tenant: %w", err)
 	}
 	t.toldGit = now
+	return nil
 }
 
 // chunk is how many objects' status.git are written before the loop looks
@@ -188,18 +202,49 @@ func (l *loop) writeObjects(ctx context.Context) {
 	if !l.gitDue() {
 		return
 	}
-	left := chunk
+	type place struct {
+		tenant *tenant
+		path   string
+	}
+	var places []place
 	for _, t := range l.todo {
-		if t.state == nil || !t.seen.known || len(t.regit) == 0 {
+		if t.state == nil || !t.seen.known {
 			continue
 		}
-		paths := slices.SortedFunc(maps.Keys(t.regit), wishesFirst)
-		paths = paths[:min(len(paths), left)]
-		left -= len(paths)
-		if l.writeChunk(ctx, t, paths) {
-			l.gitRetry.failed(l.now())
-			return
+		for path := range t.regit {
+			places = append(places, place{t, path})
 		}
+		if len(places) >= 4*chunk { // enough to choose from
+			break
+		}
+	}
+	slices.SortFunc(places, func(a, b place) int { return wishesFirst(a.path, b.path) })
+	places = places[:min(len(places), chunk)]
+	errs := make([]error, len(places))
+	var group errgroup.Group
+	group.SetLimit(workers)
+	for i, p := range places {
+		revision := p.tenant.regit[p.path]
+		group.Go(func() error {
+			if ref, err := plan.RefOf(p.tenant.name, p.path); err == nil {
+				errs[i] = l.writeGit(ctx, p.tenant, ref, revision)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	failed := false
+	for i, p := range places {
+		if errs[i] != nil {
+			l.trouble(errs[i], "cannot write status.git", p.tenant.name)
+			failed = true
+			continue
+		}
+		delete(p.tenant.regit, p.path)
+	}
+	if failed {
+		l.gitRetry.failed(l.now())
+		return
 	}
 	l.gitRetry.succeeded()
 }
@@ -238,31 +283,6 @@ func wishesFirst(a, b string) int {
 		return -1
 	}
 	return cmp.Compare(a, b)
-}
-
-func (l *loop) writeChunk(ctx context.Context, t *tenant, paths []string) (failed bool) {
-	errs := make([]error, len(paths))
-	var group errgroup.Group
-	group.SetLimit(workers)
-	for i, path := range paths {
-		revision := t.regit[path]
-		group.Go(func() error {
-			if ref, err := plan.RefOf(t.name, path); err == nil {
-				errs[i] = l.writeGit(ctx, t, ref, revision)
-			}
-			return nil
-		})
-	}
-	_ = group.Wait()
-	for i, path := range paths {
-		if errs[i] != nil {
-			l.trouble(errs[i], "cannot write status.git", t.name)
-			failed = true
-			continue
-		}
-		delete(t.regit, path)
-	}
-	return failed
 }
 
 func (l *loop) writeGit(ctx context.Context, t *tenant, ref plan.Ref, revision string) error {
