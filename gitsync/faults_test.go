@@ -76,7 +76,7 @@ func (a *actor) settled() {
 		for _, object := range append(a.objects(), a.state()) {
 			path, content, err := report.File(object)
 			must(a.t, err)
-			if a.git.show(repo.StatusRef(a.name), path) != string(content) {
+			if a.own.show(repo.StatusRef(a.name), path) != string(content) {
 				return path + " is not"
 			}
 			if git := gitOf(object); git == nil && object.GetName() != v1alpha1.DefaultName || git != nil && git.Revision != revisionOf(object) {

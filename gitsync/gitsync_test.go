@@ -118,6 +118,7 @@ type bench struct {
 	stop   func()                    // of the running manager
 	hook   string                    // address of the webhook receiver
 	store  atomic.Pointer[git.Store] // of the loop that runs
+	clock  func() time.Time         // nil: the real one
 	looks  int
 	forge  func(forge.Options) (forge.Forge, error)
 }
@@ -188,7 +189,7 @@ func (b *bench) start() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b.t, err)
 	b.hook = listener.Addr().String()
-	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, made: b.made, Forge: b.forge}))
+	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, made: b.made, Clock: b.clock, Forge: b.forge}))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
@@ -221,12 +222,14 @@ func (b *bench) restart() {
 }
 
 // initMain does what `kubelbctl init` does.
-func (b *bench) initMain() {
+func (b *bench) initMain() { b.initMainOf(b.git, repositoryID) }
+
+func (b *bench) initMainOf(at *server, id string) {
 	b.t.Helper()
-	c := &clone{server: b.git, dir: b.t.TempDir()}
+	c := &clone{server: at, dir: b.t.TempDir()}
 	c.git("init", "-q", "-b", "main")
-	c.git("remote", "add", "origin", b.git.bare)
-	config, err := repo.EncodeConfig(repo.Config{RepositoryID: repositoryID, Layout: repo.LayoutVersion})
+	c.git("remote", "add", "origin", at.bare)
+	config, err := repo.EncodeConfig(repo.Config{RepositoryID: id, Layout: repo.LayoutVersion})
 	must(b.t, err)
 	c.write(repo.ConfigPath, string(config))
 	c.write("README.md", "Load balancers of the fleet.\n")
@@ -274,6 +277,10 @@ type actor struct {
 	generation int64
 	epoch      int64
 	repository string
+	// own is the server with the tenant's intent and status branches, ownSource its
+	// GitSource where it is not the bench's.
+	own       *server
+	ownSource string
 }
 
 // tenant makes a Tenant as an operator does, and its namespace and TenantState
@@ -286,12 +293,25 @@ func (b *bench) tenant(name string) *actor {
 	return a
 }
 
-func (b *bench) makeTenant(name string) {
+func (b *bench) makeTenant(name string) { b.makeTenantOf(name, b.source) }
+
+func (b *bench) makeTenantOf(name, source string) {
 	b.t.Helper()
 	must(b.t, b.client.Create(b.t.Context(), &v1alpha1.Tenant{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha1.TenantSpec{Git: v1alpha1.TenantGit{SourceRef: &v1alpha1.LocalReference{Name: b.source}}},
+		Spec:       v1alpha1.TenantSpec{Git: v1alpha1.TenantGit{SourceRef: &v1alpha1.LocalReference{Name: source}}},
 	}))
+}
+
+// tenantOf is a tenant of another GitSource.
+func (b *bench) tenantOf(name, source string, at *server, repository string) *actor {
+	b.t.Helper()
+	a := b.actor(name)
+	b.makeTenantOf(a.name, source)
+	b.makeNamespace(a.name)
+	a.meetAt(at, source)
+	a.repository = repository
+	return a
 }
 
 func (b *bench) makeNamespace(name string) {
@@ -309,7 +329,7 @@ func (b *bench) actor(name string) *actor {
 	must(b.t, err)
 	b.t.Cleanup(remote.Close)
 	name = b.prefix + "-" + name
-	return &actor{bench: b, name: name, cluster: "cluster-of-" + name, signer: signer, store: git.NewStore(), remote: remote, repository: repositoryID}
+	return &actor{bench: b, name: name, cluster: "cluster-of-" + name, signer: signer, store: git.NewStore(), remote: remote, repository: repositoryID, own: b.git}
 }
 
 // push writes intents as a CCM does: a nil object deletes the path.
@@ -330,15 +350,24 @@ func (a *actor) push(edits map[string]repo.Object, more ...git.Trailer) git.Hash
 
 func (a *actor) pushRaw(edits map[string][]byte, more ...git.Trailer) git.Hash {
 	a.t.Helper()
+	must(a.t, a.tryPush(edits, more...))
+	return a.tip
+}
+
+func (a *actor) tryPush(edits map[string][]byte, more ...git.Trailer) error {
 	var parents []git.Hash
 	var root git.Hash
 	if !a.tip.IsZero() {
 		commit, err := a.store.Commit(a.tip)
-		must(a.t, err)
+		if err != nil {
+			return err
+		}
 		root, parents = commit.Tree, []git.Hash{a.tip}
 	}
 	tree, err := a.store.Edit(root, edits)
-	must(a.t, err)
+	if err != nil {
+		return err
+	}
 	a.generation++
 	ref := repo.IntentRef(a.name)
 	commit, err := a.store.NewCommit(git.CommitSpec{
@@ -353,11 +382,14 @@ func (a *actor) pushRaw(edits map[string][]byte, more ...git.Trailer) git.Hash {
 			{Key: repo.TrailerEpoch, Value: strconv.FormatInt(a.epoch, 10)},
 		}, more...),
 	})
-	must(a.t, err)
-	_, err = a.remote.Push(a.t.Context(), a.store, []git.RefUpdate{{Name: ref, Old: a.tip, New: commit}}, false)
-	must(a.t, err)
+	if err != nil {
+		return err
+	}
+	if _, err = a.remote.Push(a.t.Context(), a.store, []git.RefUpdate{{Name: ref, Old: a.tip, New: commit}}, false); err != nil {
+		return err
+	}
 	a.tip = commit
-	return commit
+	return nil
 }
 
 // path of a load balancer's document in the namespace shop.
