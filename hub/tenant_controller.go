@@ -186,7 +186,7 @@ func decideTenant(tenant *v1alpha1.Tenant, namespace *corev1.Namespace, state *v
 		c.reconciling(v1alpha1.ReasonProgressing, fmt.Sprintf("waits for an earlier namespace %s to go", namespace.Name))
 	case !isRestored(state):
 		status.Phase = v1alpha1.PhasePending
-		message := "waits for what the repository knows of the tenant"
+		message := "waits for a GitSource that follows it: spec.git.sourceRef names one, which is needed where there are several"
 		if why := apimeta.FindStatusCondition(state.Status.Conditions, v1alpha1.ConditionRestored); why != nil {
 			message = why.Message
 		}
