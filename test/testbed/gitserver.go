@@ -34,6 +34,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,10 @@ type GitServer struct {
 	alive   context.Context    // ends with the bed, and with it what webhooks still wait for
 	end     context.CancelFunc // ends alive
 
+	// workers are the requests that git works on, at most so many as the machine
+	// can do at a time, as servers of many repositories have it. The others wait.
+	workers chan struct{}
+
 	mu           sync.Mutex
 	server       *http.Server // nil while stopped
 	users        map[string]string
@@ -77,6 +82,7 @@ func newGitServer(ctx context.Context, h *home) (*GitServer, error) {
 	g := &GitServer{
 		home: h, root: filepath.Join(h.dir, "git"), backend: filepath.Join(strings.TrimSpace(string(folder)), "git-http-backend"),
 		users: map[string]string{}, repositories: map[string]*Repository{}, requests: map[string]int{}, keys: map[string]string{},
+		workers: make(chan struct{}, 4*runtime.NumCPU()),
 	}
 	if _, err := os.Stat(g.backend); err != nil {
 		return nil, fmt.Errorf("the test bed needs git with git-http-backend: install the full package of git: %w", err)
@@ -285,6 +291,12 @@ func kindOf(action string, r *http.Request, body []byte) string {
 
 // run hands a request to git http-backend.
 func (g *GitServer) run(w http.ResponseWriter, r *http.Request, user string, body []byte) {
+	select {
+	case g.workers <- struct{}{}:
+		defer func() { <-g.workers }()
+	case <-r.Context().Done():
+		return
+	}
 	r = r.Clone(r.Context())
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	path, args := g.backend, []string(nil)

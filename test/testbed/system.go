@@ -90,6 +90,7 @@ type member struct {
 	credentials map[string]string // of the CCM, for the Git server
 	ccm         *Process
 	hookPort    int
+	own         *Repository // where it meets the hub, if not in the system's
 }
 
 // NewSystem starts a bed and the product on it. The context bounds the start
@@ -412,9 +413,14 @@ func (s *System) connect(ctx context.Context, name string, m *member, args ...st
 	if err := os.WriteFile(filepath.Join(s.Dir, "webhook-token"), []byte(s.hookToken), 0o600); err != nil {
 		return err
 	}
-	err = s.addWebhook(ctx, Webhook{
+	hook := Webhook{
 		URL: fmt.Sprintf("http://127.0.0.1:%d/hook", m.hookPort), Secret: s.hookToken, Refs: []string{repo.StatusRef(m.tenant)},
-	})
+	}
+	if m.own != nil {
+		m.own.AddWebhook(hook)
+	} else {
+		err = s.addWebhook(ctx, hook)
+	}
 	if err != nil {
 		return err
 	}
@@ -450,7 +456,7 @@ func (s *System) StartCCM(ctx context.Context, tenant string, args ...string) er
 	m := s.ccms[tenant]
 	args = append([]string{
 		"--kubeconfig", m.config, "--namespace", HubNamespace, "--cluster-name", m.tenant,
-		"--git-url", s.gitURL(), "--hub-key", key,
+		"--git-url", s.gitURLOf(m), "--hub-key", key,
 		"--webhook-addr", fmt.Sprintf("127.0.0.1:%d", m.hookPort), "--webhook-token-file", filepath.Join(s.Dir, "webhook-token"),
 		"--metrics-addr", "0", "--health-probe-bind-address", "0", "--enable-leader-election=false",
 	}, args...)
@@ -492,7 +498,7 @@ func (s *System) Ready(ctx context.Context) error {
 			if err := errors.Join(s.hub.Err(), m.ccm.Err()); err != nil {
 				return Final(err)
 			}
-			if s.Repository.at(repo.IntentRef(name)) == zeroHash {
+			if s.meets(m).at(repo.IntentRef(name)) == zeroHash {
 				return errors.New("no commit on " + repo.IntentRef(name))
 			}
 			return nil

@@ -102,6 +102,14 @@ func (s *System) gitURL() string {
 	return s.Repository.URL()
 }
 
+// gitURLOf is where a tenant's CCM meets the hub.
+func (s *System) gitURLOf(m *member) string {
+	if m.own != nil {
+		return m.own.URL()
+	}
+	return s.gitURL()
+}
+
 // credentials are what a Secret holds for a user.
 func (s *System) credentials(user, password string) (map[string]string, error) {
 	if !s.options.SSH {
