@@ -39,6 +39,14 @@ func main() {
 	flag.IntVar(&o.samples, "samples", 30, "Services measured one after the other, per row")
 	flag.IntVar(&o.present, "present", 200, "load balancers present in the second row, and Services made at once in the third")
 	flag.DurationVar(&o.idle, "idle", 10*time.Minute, "how long nothing may be committed when nothing happens")
+	flag.BoolVar(&o.fleet, "fleet", false, "measure only many tenants at the same time, against git on one shared branch")
+	flag.IntVar(&o.tenants, "tenants", 64, "tenants of -fleet")
+	flag.IntVar(&o.changes, "changes", 20, "changes of each tenant of -fleet")
+	flag.DurationVar(&o.native, "native", 3*time.Minute, "how long git may take for the same work in -fleet")
+	flag.BoolVar(&o.scale, "scale", false, "measure only a fleet of many tenants: idling, and a change in one of them")
+	flag.IntVar(&o.scaleTenants, "scale-tenants", 1000, "tenants of -scale")
+	flag.IntVar(&o.scaleEach, "scale-each", 10, "load balancers of each tenant of -scale")
+	flag.DurationVar(&o.interval, "interval", 10*time.Second, "how often the hub looks at the repository")
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -52,10 +60,16 @@ func main() {
 type options struct {
 	samples, present int
 	idle             time.Duration
+
+	fleet, scale            bool
+	tenants, changes        int
+	native                  time.Duration
+	scaleTenants, scaleEach int
+	interval                time.Duration
 }
 
 func run(ctx context.Context, o options) (err error) {
-	system, err := testbed.NewSystem(ctx, testbed.SystemOptions{Options: testbed.Options{
+	system, err := testbed.NewSystem(ctx, testbed.SystemOptions{Interval: o.interval, Config: wide, Options: testbed.Options{
 		Name: "bench", Tenants: []string{tenant},
 		Progress: func(step string, took time.Duration) { fmt.Fprintf(os.Stderr, "%s (%.1f s)\n", step, took.Seconds()) },
 	}})
