@@ -118,7 +118,7 @@ type bench struct {
 	stop   func()                    // of the running manager
 	hook   string                    // address of the webhook receiver
 	store  atomic.Pointer[git.Store] // of the loop that runs
-	clock  func() time.Time         // nil: the real one
+	clock  func() time.Time          // nil: the real one
 	looks  int
 	forge  func(forge.Options) (forge.Forge, error)
 }
