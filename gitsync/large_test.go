@@ -17,6 +17,7 @@ limitations under the License.
 package gitsync
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -133,7 +134,7 @@ func (l *large) commitMainAndBase(b *testing.B, tree git.Hash) {
 		b.Fatal(err)
 	}
 	l.base = base{tip: hash, main: hash, commit: l.main, tree: tree}
-	if err := l.readBaseTree(tree); err != nil {
+	if err := errors.Join(l.readBaseTree(tree), l.readTruth(b.Context())); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -177,7 +178,7 @@ func (l *large) step(b *testing.B) {
 	if err != nil || c.main.IsZero() || c.base.IsZero() {
 		b.Fatalf("nothing was composed: %v", err)
 	}
-	if err := l.moved(c); err != nil {
+	if err := errors.Join(l.moved(c), l.readTruth(b.Context())); err != nil {
 		b.Fatal(err)
 	}
 	p, err := l.planTenant(b.Context(), l.tenant, nil)
