@@ -82,7 +82,7 @@ func newScene(t *testing.T) *scene {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(s.Tails() + s.System.Forge.Tail())
+			t.Log(s.Tails() + s.Forge.Tail())
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -208,14 +208,14 @@ func (s *scene) byPullRequest() {
 
 // strangers: another repository of the same forge, with the same secret.
 func (s *scene) strangers() {
-	other, err := s.System.Forge.Create(s.ctx, "other")
+	other, err := s.Forge.Create(s.ctx, "other")
 	s.must(err)
 	var secret corev1.Secret
 	s.must(s.HubClient.Get(s.ctx, client.ObjectKey{Namespace: testbed.HubNamespace, Name: "fleet-webhook"}, &secret))
 	var hooks []struct{ Config map[string]string }
 	s.must(s.Repository.API(s.ctx, testbed.Admin, http.MethodGet, "/hooks", nil, &hooks))
 	for _, hook := range hooks {
-		s.must(s.System.Forge.AddWebhook(s.ctx, other, testbed.Webhook{URL: hook.Config["url"], Secret: string(secret.Data["token"])}))
+		s.must(s.Forge.AddWebhook(s.ctx, other, testbed.Webhook{URL: hook.Config["url"], Secret: string(secret.Data["token"])}))
 	}
 	clone, err := other.Clone(s.ctx, testbed.Admin)
 	s.must(err)
