@@ -426,7 +426,7 @@ func TestAWebhookBringsNewsAtOnce(t *testing.T) {
 func (a *actor) settledFirst() {
 	a.t.Helper()
 	eventually(a.t, "the first status", func() string {
-		if !strings.Contains(a.git.show(repo.StatusRef(a.name), repo.TenantDir(a.name)+"/tenantstate.yaml"), repositoryID) {
+		if !strings.Contains(a.own.show(repo.StatusRef(a.name), repo.TenantDir(a.name)+"/tenantstate.yaml"), repositoryID) {
 			return "is missing"
 		}
 		return ""

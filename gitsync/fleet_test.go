@@ -70,7 +70,7 @@ func (b *bench) apart(name string) *actor {
 // meetAt has a tenant's CCM use another server.
 func (a *actor) meetAt(own *server, source string) {
 	a.t.Helper()
-	remote, err := git.NewRemote(own.url, git.Options{})
+	remote, err := git.NewRemote(own.url, git.Options{UserAgent: actorAgent})
 	must(a.t, err)
 	a.t.Cleanup(remote.Close)
 	a.remote, a.own, a.ownSource, a.store, a.tip = remote, own, source, git.NewStore(), git.Hash{}

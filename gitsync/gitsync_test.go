@@ -25,7 +25,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,10 +115,10 @@ type bench struct {
 	client client.Client
 	source string
 	prefix string
-	stop   func()                    // of the running manager
-	hook   string                    // address of the webhook receiver
-	store  atomic.Pointer[git.Store] // of the loop that runs
-	clock  func() time.Time          // nil: the real one
+	stop   func()           // of the running manager
+	hook   string           // address of the webhook receiver
+	stores sync.Map         // of the loop that runs and of its links, by the name of the source
+	clock  func() time.Time // nil: the real one
 	looks  int
 	forge  func(forge.Options) (forge.Forge, error)
 }
@@ -164,10 +164,17 @@ func newIdleBench(t *testing.T) *bench {
 }
 
 // made hears of the stores of loops, also of those of other benches.
-func (b *bench) made(source client.ObjectKey, store *git.Store) {
-	if source.Name == b.source {
-		b.store.Store(store)
+func (b *bench) made(loop, source client.ObjectKey, store *git.Store) {
+	if loop.Name == b.source {
+		b.stores.Store(source.Name, store)
 	}
+}
+
+// store is the copy of a source's repository, nil if there is none.
+func (b *bench) store(source string) *git.Store {
+	store, _ := b.stores.Load(source)
+	s, _ := store.(*git.Store)
+	return s
 }
 
 func (b *bench) ignoreExisting(err error) {

@@ -17,6 +17,7 @@ limitations under the License.
 package gitsync
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -98,7 +99,7 @@ func TestAForgesEventTriggersItsGitSourceOnly(t *testing.T) {
 	}
 	telling(neighbour, v1alpha1.WebhookGitLab)
 	must(t, b.client.Create(ctx, neighbour))
-	t.Cleanup(func() { _ = b.client.Delete(t.Context(), neighbour) })
+	t.Cleanup(func() { _ = b.client.Delete(context.Background(), neighbour) })
 	b.hookSecret(b.source)
 	b.hookSecret(neighbour.Name)
 	b.start()

@@ -57,7 +57,8 @@ type link struct {
 	use sync.Mutex
 
 	mu    sync.Mutex
-	wants map[string]string // tenants, with the commit that was integrated last
+	wants map[string]want
+	news  bool // somebody says that there is some
 	state linkState
 	out   []git.RefUpdate // to be pushed; empty: nothing is
 
@@ -66,12 +67,21 @@ type link struct {
 	remote      *git.Remote
 	credentials string
 	readAt      time.Time // when the credentials are read again
+	askAgain    time.Time // when refused credentials are tried again as they are
 	retry       retry
 
 	// Of the loop alone.
 	view   linkState
 	flying []*news // what out is made of
 	kept   int     // objects in the store after it was swept last
+}
+
+// want is what a link has to know of a tenant: the commit of its intents that was
+// integrated last. Before that is read, only its status branch is fetched, because
+// intents are of use only with the history since then.
+type want struct {
+	last string // empty: none was integrated
+	read bool
 }
 
 // linkState is what a link tells its loop.
@@ -90,10 +100,19 @@ func newLink(ctx context.Context, l *loop, key client.ObjectKey) *link {
 	ctx, stop := context.WithCancel(ctx)
 	k := &link{
 		key: key, client: l.client, live: l.live, log: l.log.WithValues("intentSource", key.String()), now: l.now,
-		inbox: l.inbox, wake: make(chan struct{}, 1), stop: stop, store: git.NewStore(), wants: map[string]string{},
+		inbox: l.inbox, wake: make(chan struct{}, 1), stop: stop, store: git.NewStore(), wants: map[string]want{},
 	}
+	l.made(key, k.store)
 	l.helpers.Go(func() { k.run(ctx) })
 	return k
+}
+
+// called says that there is news in the repository.
+func (k *link) called() {
+	k.mu.Lock()
+	k.news = true
+	k.mu.Unlock()
+	k.poke()
 }
 
 // poke makes the link look at its repository.
@@ -159,10 +178,24 @@ func (k *link) turn(ctx context.Context) time.Duration {
 	}
 	if f == nil || f.stalled {
 		k.retry.succeeded()
-		return intervalOf(k.sourceOrNone())
+		return k.pace(f)
 	}
 	k.retry.failed(k.now())
 	return k.retry.delay
+}
+
+// pace is when the next turn is due without news. Secrets that can heal a failure
+// are read again soon; with the same credentials the server is asked only after
+// the interval.
+func (k *link) pace(f *failure) time.Duration {
+	interval := intervalOf(k.sourceOrNone())
+	if f == nil || !f.secret {
+		return interval
+	}
+	if now := k.now(); !now.Before(k.askAgain) {
+		k.askAgain = now.Add(interval)
+	}
+	return min(interval, secretInterval)
 }
 
 func (k *link) sourceOrNone() *v1alpha1.GitSource {
@@ -187,6 +220,9 @@ func (k *link) connect(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	failed := k.state.failed
+	if k.news {
+		k.news, k.askAgain = false, time.Time{}
+	}
 	k.state.least = 0
 	if least := source.Spec.MinPushInterval; least != nil {
 		k.state.least = least.Duration
@@ -195,14 +231,17 @@ func (k *link) connect(ctx context.Context) error {
 	if k.source != nil && k.source.Generation == source.Generation && failed == nil && k.remote != nil && k.now().Before(k.readAt) {
 		return nil
 	}
+	k.source = &source
 	options, err := access(ctx, k.live, &source)
 	if err != nil {
 		return err
 	}
 	made := fingerprint(source.Spec.URL, options)
 	k.readAt = k.now().Add(max(intervalOf(&source), time.Minute))
-	k.source = &source
 	if made == k.credentials {
+		if failed != nil && failed.refused && k.now().Before(k.askAgain) {
+			return failed
+		}
 		return nil
 	}
 	remote, err := git.NewRemote(source.Spec.URL, options)
@@ -237,8 +276,11 @@ func (k *link) look(ctx context.Context) error {
 	}
 	refs := map[string]git.Hash{}
 	var moved []git.Want
-	for name := range wants {
+	for name, w := range wants {
 		for _, ref := range []string{repo.IntentRef(name), repo.StatusRef(name)} {
+			if !w.read && ref == repo.IntentRef(name) {
+				continue
+			}
 			tip := listed[ref]
 			if refs[ref] = tip; !tip.IsZero() && tip != before[ref] {
 				moved = append(moved, git.Want{Tip: tip, Have: before[ref]})
@@ -248,12 +290,12 @@ func (k *link) look(ctx context.Context) error {
 	if err := k.remote.Fetch(ctx, k.store, moved...); err != nil {
 		return err
 	}
-	for name, last := range wants {
+	for name, w := range wants {
 		tip := refs[repo.IntentRef(name)]
 		if tip.IsZero() || tip == before[repo.IntentRef(name)] {
 			continue
 		}
-		if err := reachBack(ctx, k.remote, k.store, tip, last); err != nil {
+		if err := reachBack(ctx, k.remote, k.store, tip, w.last); err != nil {
 			return err
 		}
 	}

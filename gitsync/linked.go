@@ -92,7 +92,7 @@ func (l *loop) collect(w work) {
 			l.settlePush(k, flying, k.view.results, k.view.outcome)
 		}
 		if w.links[key] {
-			k.poke()
+			k.called()
 		}
 	}
 }
@@ -109,22 +109,22 @@ func (l *loop) tellOf(k *link) {
 
 // hold tells the links which tenants are theirs.
 func (l *loop) hold() {
-	wants := map[*link]map[string]string{}
+	wants := map[*link]map[string]want{}
 	for name, t := range l.tenants {
 		if t.link == nil {
 			continue
 		}
 		if wants[t.link] == nil {
-			wants[t.link] = map[string]string{}
+			wants[t.link] = map[string]want{}
 		}
-		wants[t.link][name] = t.decided.Commit
+		wants[t.link][name] = want{last: t.decided.Commit, read: t.read}
 	}
 	for k, tenants := range wants {
 		k.mu.Lock()
 		more := false
-		for name := range tenants {
-			_, known := k.wants[name]
-			more = more || !known
+		for name, w := range tenants {
+			before, known := k.wants[name]
+			more = more || !known || w.read && !before.read
 		}
 		k.wants = tenants
 		k.mu.Unlock()
@@ -141,6 +141,35 @@ func (l *loop) intentOf(t *tenant) git.Hash {
 		return t.link.view.refs[repo.IntentRef(t.name)]
 	}
 	return l.refs[repo.IntentRef(t.name)]
+}
+
+// ask reads what was integrated last of tenants that the loop has not decided yet,
+// and tells their links.
+func (l *loop) ask() error {
+	asked := false
+	for _, t := range l.tenants {
+		if t.link == nil || t.read {
+			continue
+		}
+		if err := l.readDecided(t); err != nil {
+			return err
+		}
+		asked = true
+	}
+	if asked {
+		l.hold()
+	}
+	return nil
+}
+
+// waits reports whether a tenant's first decision waits for its link. If the link
+// fails it does not: then the intents are missing, which moves nothing.
+func (t *tenant) waits() bool {
+	if t.link == nil || t.seen.known || t.link.view.failed != nil {
+		return false
+	}
+	_, fetched := t.link.view.refs[repo.IntentRef(t.name)]
+	return !fetched
 }
 
 // adoptStatuses takes over what the servers have as status branches.

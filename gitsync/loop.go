@@ -123,10 +123,14 @@ func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 	l.desk = newDesk(
 		func(tenant string, a answer) { in.answered(tenant, a) },
 		func(err error, tenant string) { l.log.Error(err, "the forge fails", "tenant", tenant) })
-	if made := s.options.made; made != nil {
-		made(key, l.store)
-	}
+	l.made(key, l.store)
 	return l
+}
+
+func (l *loop) made(source client.ObjectKey, store *git.Store) {
+	if l.options.made != nil {
+		l.options.made(l.key, source, store)
+	}
 }
 
 // retry is a time for another attempt, further away after each failure.

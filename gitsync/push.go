@@ -137,7 +137,7 @@ func (l *loop) readDecided(t *tenant) error {
 	if err != nil {
 		return err
 	}
-	t.decided = v1alpha1.ObservedIntent{Commit: last.Commit, Generation: last.Generation}
+	t.decided, t.read = v1alpha1.ObservedIntent{Commit: last.Commit, Generation: last.Generation}, true
 	return nil
 }
 

@@ -33,19 +33,25 @@ var (
 	}, []string{"gitsource"})
 	storeObjects = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "kubelb_manager_gitsync_store_objects",
-		Help: "Objects of the repository in memory.",
+		Help: "Objects of the repository in memory, with those of intent sources that it follows.",
 	}, []string{"gitsource"})
 	storeBytes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "kubelb_manager_gitsync_store_bytes",
-		Help: "Size of the objects of the repository in memory.",
+		Help: "Size of the objects of the repository in memory, with those of intent sources that it follows.",
 	}, []string{"gitsource"})
 )
 
 func init() { metrics.Registry.MustRegister(renewals, storeObjects, storeBytes) }
 
-// measureStore shows what the copy of the repository takes.
+// measureStore shows what the copy of the repository takes, and those of intent
+// sources.
 func (l *loop) measureStore() {
 	stats := l.store.Stats()
+	for _, k := range l.links {
+		linked := k.store.Stats()
+		stats.Objects += linked.Objects
+		stats.Bytes += linked.Bytes
+	}
 	storeObjects.WithLabelValues(l.key.String()).Set(float64(stats.Objects))
 	storeBytes.WithLabelValues(l.key.String()).Set(float64(stats.Bytes))
 }

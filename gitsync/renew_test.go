@@ -34,9 +34,15 @@ import (
 // loses takes the tree of a folder on a branch out of the hub's copy.
 func (b *bench) loses(branch, folder string) {
 	b.t.Helper()
-	h, err := git.ParseHash(b.git.native(b.git.bare, "rev-parse", branch+":"+folder))
+	b.losesOf(b.git, b.source, branch, folder)
+}
+
+// losesOf is the same for the repository of a source at a server.
+func (b *bench) losesOf(at *server, source, branch, folder string) {
+	b.t.Helper()
+	h, err := git.ParseHash(at.native(at.bare, "rev-parse", branch+":"+folder))
 	must(b.t, err)
-	store := b.store.Load()
+	store := b.store(source)
 	if store == nil || !harm.Lose(store, h) {
 		b.t.Fatalf("the hub has no tree %s of %s, so the test shows nothing", h, folder)
 	}
@@ -53,7 +59,7 @@ func TestADamagedCopyOfTheRepositoryHeals(t *testing.T) {
 	before := counted(t, renewed)
 	commits, base := b.git.count("main"), b.git.count("base/main")
 
-	damaged := b.store.Load()
+	damaged := b.store(b.source)
 	b.loses("main", repo.TenantDir(acme.name))
 	acme.push(acme.whole("web", 8080))
 	acme.hasPorts("web", 8080)
@@ -61,7 +67,7 @@ func TestADamagedCopyOfTheRepositoryHeals(t *testing.T) {
 	if got := counted(t, renewed); got != before+1 {
 		t.Errorf("read anew %v times", got-before)
 	}
-	if b.store.Load() == damaged {
+	if b.store(b.source) == damaged {
 		t.Error("the copy is the damaged one")
 	}
 	if got := b.git.count("main"); got != fmt.Sprint(atoi(commits)+1) {

@@ -44,8 +44,9 @@ type Options struct {
 	// Forge makes the client of a forge; forge.New if nil.
 	Forge func(forge.Options) (forge.Forge, error)
 
-	// made is told of every store, so that tests can damage it.
-	made func(source client.ObjectKey, store *git.Store)
+	// made is told of every store of a loop, so that tests can damage it: source is
+	// the loop's own, or that of a link.
+	made func(loop, source client.ObjectKey, store *git.Store)
 }
 
 // SetupWithManager adds the loops, the watches that wake them and the webhook

@@ -105,11 +105,14 @@ type decision struct {
 
 // decideAll takes the step of every tenant of which anything changed.
 func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
+	if err := l.ask(); err != nil {
+		return nil, err
+	}
 	var decisions []*decision
 	for _, name := range slices.Sorted(maps.Keys(l.tenants)) {
 		t := l.tenants[name]
 		now := l.see(t)
-		if now == t.seen {
+		if now == t.seen || t.waits() {
 			continue
 		}
 		l.want(t)

@@ -48,6 +48,7 @@ type tenant struct {
 	// unverified are files on main that nobody entitled has signed.
 	unverified []v1alpha1.Problem
 	decided    v1alpha1.ObservedIntent // zero: none yet
+	read       bool                    // decided is what base/main says
 
 	review  reviewing
 	applied applied
