@@ -185,9 +185,6 @@ func (l *loop) close() {
 // end is for a loop that takes no more turns.
 func (l *loop) end() {
 	l.close()
-	sourceReady.DeleteLabelValues(l.key.String())
-	storeObjects.DeleteLabelValues(l.key.String())
-	storeBytes.DeleteLabelValues(l.key.String())
 	for _, t := range l.tenants {
 		t.unmeasure()
 	}

@@ -17,8 +17,11 @@ limitations under the License.
 package gitsync
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
@@ -77,17 +80,43 @@ var (
 	}, []string{"result"})
 )
 
+// measured are the tenants that are shown, as the loop knows them that showed them
+// last: one that hands a tenant over takes nothing away from the next.
+var measured = struct {
+	sync.Mutex
+	by map[string]*tenant
+}{by: map[string]*tenant{}}
+
 // measure shows what there is to tell of a tenant.
 func (t *tenant) measure() {
+	measured.Lock()
+	defer measured.Unlock()
+	measured.by[t.name] = t
 	heldFields.WithLabelValues(t.name).Set(float64(len(t.outcome.Held)))
 	pendingFields.WithLabelValues(t.name).Set(float64(len(t.outcome.Pending)))
 	tenantProblems.WithLabelValues(t.name).Set(float64(len(t.problems())))
 }
 
-// unmeasure is for a tenant that is gone.
+// unmeasure is for a tenant that is gone, or that is another loop's.
 func (t *tenant) unmeasure() {
+	measured.Lock()
+	defer measured.Unlock()
+	if measured.by[t.name] != t {
+		return
+	}
+	delete(measured.by, t.name)
 	for _, gauge := range []*prometheus.GaugeVec{heldFields, pendingFields, tenantProblems} {
 		gauge.DeleteLabelValues(t.name)
+	}
+}
+
+// unmeasureSource is for a GitSource that is gone.
+func unmeasureSource(key client.ObjectKey) {
+	gone := prometheus.Labels{"gitsource": key.String()}
+	for _, series := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
+		passes, passSeconds, pushes, hooks, applies, sourceReady, unverifiedPaths, reviewsOpen, renewals, storeObjects, storeBytes,
+	} {
+		series.DeletePartialMatch(gone)
 	}
 }
 

@@ -59,11 +59,15 @@ func (l *loop) measureStore() {
 var errDamaged = errors.New("the copy of the repository is damaged")
 
 // suspectMissing is for what a tenant's files may also be to blame for: all that
-// they need was there when they were fetched, but they can be malformed.
-func (l *loop) suspectMissing(err error) {
-	if errors.Is(err, git.ErrMissing) {
+// they need was there when they were fetched, but they can be malformed. It reports
+// whether something is missing: if the loop may not begin anew yet, it has to look
+// again.
+func (l *loop) suspectMissing(err error) bool {
+	missing := errors.Is(err, git.ErrMissing)
+	if missing {
 		l.suspect(err)
 	}
+	return missing
 }
 
 // suspect has the loop begin anew when an error says that its copy of the

@@ -137,3 +137,43 @@ func TestTheHubsCopyStaysBounded(t *testing.T) {
 		t.Errorf("main has %s commits", got)
 	}
 }
+
+// A hole that comes too soon after the last one is told, and heals when the copy
+// may be read anew: nobody has to change anything.
+func TestAHoleThatMayNotBeMendedYetIsLookedAtAgain(t *testing.T) {
+	s := newStepper(t)
+	acme := s.tenant("acme")
+	acme.push(acme.whole("web", 80))
+	s.run(0, "")
+	acme.push(acme.whole("web", 8080))
+	l := newLoop(client.ObjectKey{Namespace: hubNamespace, Name: s.source}, s.supervisor, newInbox())
+	defer l.end()
+	look := func() {
+		l.inbox.wakeUp()
+		l.turn(t.Context(), l.inbox.take())
+	}
+	must(t, acme.remote.Past(t.Context(), l.store, acme.tip, 5)) // what the loop would fetch
+	for _, folder := range []string{"/loadbalancers", "/loadbalancers/shop"} {
+		h, err := git.ParseHash(s.git.native(s.git.bare, "rev-parse", acme.tip.String()+":"+repo.TenantDir(acme.name)+folder))
+		must(t, err)
+		if !harm.Lose(l.store, h) {
+			t.Fatal("there is nothing to lose")
+		}
+	}
+	l.renewal.Begin(s.clock) // just now, for something else
+	look()
+	if l.damaged || acme.ready() != repo.ReasonMalformed {
+		t.Fatalf("damaged: %t, the tenant is %s", l.damaged, acme.ready())
+	}
+	look()
+	if l.damaged {
+		t.Error("the copy is read anew too soon")
+	}
+	s.clock = s.clock.Add(time.Minute)
+	look()
+	if !l.damaged {
+		t.Error("the copy is not read anew, although it may be")
+	}
+	s.run(0, "")
+	acme.hasPorts("web", 8080)
+}

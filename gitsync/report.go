@@ -74,6 +74,7 @@ func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	}
 	commit, err := t.store.Commit(tip)
 	if err != nil {
+		l.suspectMissing(err)
 		return // not ours: written over
 	}
 	if s.ours = l.trusts(commit) && commit.Trailers.Get(repo.TrailerTenant) == t.name; s.ours {

@@ -165,7 +165,7 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 	}
 	in, err := l.narrow(t.name, from, intent)
 	if err != nil && intent != l.base.tree {
-		l.suspectMissing(err)
+		d.seen.lacking = l.suspectMissing(err)
 		d.refuse = unreadable(t.name, err)
 		in, err = l.narrow(t.name, l.store, l.base.tree)
 	}
@@ -200,7 +200,7 @@ func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (s
 	name := d.tenant.name
 	var err error
 	if d.tip, err = d.tenant.store.Commit(d.seen.intent); err != nil {
-		l.suspectMissing(err)
+		d.seen.lacking = l.suspectMissing(err)
 		d.refuse = unreadable(name, err)
 		return since{}, nil
 	}

@@ -134,6 +134,7 @@ func (s *supervisor) run(key client.ObjectKey) *running {
 			l = newLoop(key, s, r.inbox)
 			l.renewal = renewal
 		}
+		unmeasureSource(key)
 	})
 	return r
 }

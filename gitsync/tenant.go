@@ -78,6 +78,7 @@ type seen struct {
 	reject   string
 	pull     pull
 	unpushed bool // its review branch could not be pushed
+	lacking  bool // some of its intents is missing in the store
 }
 
 // applied is what the hub has of the tenant's folder.
