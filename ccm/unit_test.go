@@ -230,6 +230,26 @@ func TestContentSaysWhenProblemsChange(t *testing.T) {
 	}
 }
 
+func TestAFloodOfWebhooksIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hook, err := newHook(&Options{Tenant: "acme", WebhookTokenFile: file}, func() { t.Error("a stranger's request is news") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := map[int]int{}
+	for range 3000 {
+		answer := httptest.NewRecorder()
+		hook.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/hook", strings.NewReader("news")))
+		answers[answer.Code]++
+	}
+	if answers[http.StatusTooManyRequests] == 0 || answers[http.StatusUnauthorized] == 0 {
+		t.Errorf("3000 requests of strangers at once got %v", answers)
+	}
+}
+
 func TestWebhook(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {

@@ -19,13 +19,11 @@ package ccm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/gitsync/webhook"
@@ -74,15 +72,7 @@ func (h *hook) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
-	server := &http.Server{Handler: h, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
-	go func() {
-		<-ctx.Done()
-		_ = server.Close()
-	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("webhook: %w", err)
-	}
-	return nil
+	return webhook.Serve(ctx, listener, h)
 }
 
 // ServeHTTP accepts POST /hook in the format of the source.
@@ -93,6 +83,10 @@ func (h *hook) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method != http.MethodPost {
 		http.Error(out, "use POST", http.StatusMethodNotAllowed)
+		return
+	}
+	if !h.receiver.Admit(out) {
+		hookRequests.WithLabelValues(string(webhook.Limited)).Inc()
 		return
 	}
 	result := h.receiver.Receive(out, r, "", h.source)

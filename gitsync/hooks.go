@@ -20,10 +20,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -42,12 +40,7 @@ import (
 // receiver serves webhooks. Only the leader does, because it has the loops;
 // where requests reach another replica, the interval makes up for it.
 func (s *supervisor) receiver() manager.Runnable {
-	server := &http.Server{
-		Addr:        s.options.WebhookAddr,
-		Handler:     webhook.NewHandler(webhook.Sources{Lookup: s.hookSource, Trigger: s.trigger, Count: countHook}),
-		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-		MaxHeaderBytes: 16 << 10,
-	}
+	handler := webhook.NewHandler(webhook.Sources{Lookup: s.hookSource, Trigger: s.trigger, Count: countHook})
 	return manager.RunnableFunc(func(ctx context.Context) error {
 		listener := s.options.Listener
 		if listener == nil {
@@ -56,12 +49,7 @@ func (s *supervisor) receiver() manager.Runnable {
 				return fmt.Errorf("webhook: %w", err)
 			}
 		}
-		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-		defer stop()
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("webhook: %w", err)
-		}
-		return nil
+		return webhook.Serve(ctx, listener, handler)
 	})
 }
 

@@ -46,7 +46,9 @@ type Source struct {
 // Receiver judges requests and remembers what it heard. It is safe for
 // concurrent use.
 type Receiver struct {
-	now func() time.Time
+	now     func() time.Time
+	limiter *rate.Limiter // of all requests
+	reading chan struct{} // a place for each body that is being read
 
 	mu      sync.Mutex
 	sources map[string]*heard
@@ -66,21 +68,33 @@ func NewReceiver(now func() time.Time) *Receiver {
 	if now == nil {
 		now = time.Now
 	}
-	return &Receiver{now: now, sources: map[string]*heard{}}
+	return &Receiver{
+		now: now, limiter: rate.NewLimiter(perSecond, burst), reading: make(chan struct{}, maxReading), sources: map[string]*heard{},
+	}
+}
+
+// Admit reports whether one more request is looked at, whoever sent it, and answers
+// for one that is not.
+func (r *Receiver) Admit(w http.ResponseWriter) bool {
+	if r.limiter.AllowN(r.now(), 1) {
+		return true
+	}
+	tooMany(w)
+	return false
 }
 
 // Receive answers a request to a source and says what it means. The name keeps
 // sources apart. Only [Triggered] asks for something to be done.
 func (r *Receiver) Receive(w http.ResponseWriter, request *http.Request, name string, source Source) Result {
-	body, ok := readBody(w, request)
-	if !ok {
-		return Malformed
-	}
 	format, ok := formats[source.Type]
-	switch {
-	case !ok:
+	if !ok {
 		http.Error(w, fmt.Sprintf("the webhook's type %q is not known", source.Type), http.StatusServiceUnavailable)
 		return Unavailable
+	}
+	body, result := r.readBody(w, request)
+	switch {
+	case result != "":
+		return result
 	case len(source.Token) == 0 || !format.verify(source.Token, body, request.Header):
 		http.Error(w, format.unverified, http.StatusUnauthorized)
 		return Unverified

@@ -32,21 +32,25 @@ limitations under the License.
 // ten minutes; later a replay costs one look. A generic sender puts something into
 // the body that is never the same, such as the commit or the time.
 //
-// It refuses bodies over 1 MiB and floods, compares secrets in constant time, and
-// tells a stranger only whether a source with a webhook exists.
+// It refuses bodies over 1 MiB, many at a time, and floods, compares secrets in
+// constant time, and tells a stranger only whether a source with a webhook exists.
 package webhook
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
-
-	"golang.org/x/time/rate"
+	"time"
 )
 
 // MaxBody is the largest body that is read, in bytes.
 const MaxBody = 1 << 20
+
+// maxReading is how many bodies are read at a time.
+const maxReading = 64
 
 // Requests that are looked at in a second and in one burst: in all, whoever
 // sends them, and those of one source that verify.
@@ -75,10 +79,24 @@ const (
 	Unavailable Result = "unavailable"
 )
 
+// Serve answers requests until the context ends. Who sends much or slowly is cut
+// off.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	return nil
+}
+
 // Handler answers the webhooks of many sources.
 type Handler struct {
 	mux      *http.ServeMux
-	limiter  *rate.Limiter
 	receiver *Receiver
 	sources  Sources
 }
@@ -100,16 +118,15 @@ func NewHandler(sources Sources) *Handler {
 	if sources.Count == nil {
 		sources.Count = func(string, string, Result) {}
 	}
-	h := &Handler{mux: http.NewServeMux(), limiter: rate.NewLimiter(perSecond, burst), receiver: NewReceiver(nil), sources: sources}
+	h := &Handler{mux: http.NewServeMux(), receiver: NewReceiver(nil), sources: sources}
 	h.mux.HandleFunc("POST /hook/{namespace}/{name}", h.hook)
 	return h
 }
 
 // ServeHTTP answers 200, 400, 401, 403, 404, 405, 413, 415, 429 or 503.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.limiter.Allow() {
+	if !h.receiver.Admit(w) {
 		h.sources.Count("", "", Limited)
-		tooMany(w)
 		return
 	}
 	h.mux.ServeHTTP(w, r)
@@ -140,15 +157,25 @@ func (h *Handler) hook(w http.ResponseWriter, r *http.Request) {
 	h.sources.Count(namespace, name, result)
 }
 
-// readBody answers for a body that cannot be read.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+// readBody answers for a body that cannot be read. Few are read at a time, because
+// nobody knows yet who sends them.
+func (r *Receiver) readBody(w http.ResponseWriter, request *http.Request) ([]byte, Result) {
+	select {
+	case r.reading <- struct{}{}:
+		defer func() { <-r.reading }()
+	default:
+		tooMany(w)
+		return nil, Limited
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, request.Body, MaxBody))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		http.Error(w, "the body is too large", http.StatusRequestEntityTooLarge)
 	case err != nil:
 		http.Error(w, "the body cannot be read", http.StatusBadRequest)
+	default:
+		return body, ""
 	}
-	return body, err == nil
+	return nil, Malformed
 }

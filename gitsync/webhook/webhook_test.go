@@ -20,11 +20,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,6 +327,41 @@ func TestAFloodIsRefused(t *testing.T) {
 	}
 	if !refused {
 		t.Error("3000 requests at once were all looked at")
+	}
+}
+
+// Strangers who send much and slowly take no more memory than a few bodies do.
+func TestFewBodiesAreReadAtATime(t *testing.T) {
+	receiver := webhook.NewReceiver(nil)
+	source := webhook.Source{Type: webhook.Generic, Token: []byte(key)}
+	post := func(body io.Reader) webhook.Result {
+		r := httptest.NewRequest(http.MethodPost, "/hook", body)
+		r.Header.Set(webhook.Header, webhook.Sign([]byte(key), []byte("news")))
+		return receiver.Receive(httptest.NewRecorder(), r, "a", source)
+	}
+	var group sync.WaitGroup
+	var slow []*io.PipeWriter
+	for range 64 {
+		in, out := io.Pipe()
+		slow = append(slow, out)
+		group.Go(func() {
+			if got := post(in); got != webhook.Unverified {
+				t.Errorf("a slow stranger: %v", got)
+			}
+		})
+		if _, err := out.Write([]byte("x")); err != nil { // it is being read
+			t.Fatal(err)
+		}
+	}
+	if got := post(strings.NewReader("news")); got != webhook.Limited {
+		t.Errorf("one more: %v", got)
+	}
+	for _, out := range slow {
+		_ = out.Close()
+	}
+	group.Wait()
+	if got := post(strings.NewReader("news")); got != webhook.Triggered {
+		t.Errorf("after them: %v", got)
 	}
 }
 
