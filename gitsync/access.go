@@ -73,7 +73,7 @@ func readSecret[T any](ctx context.Context, live client.Reader, source *v1alpha1
 ) (T, error) {
 	var secret corev1.Secret
 	var none T
-	key := referenceKey(ref, source.Namespace)
+	key := ref.Key(source.Namespace)
 	if err := live.Get(ctx, key, &secret); err != nil {
 		if apierrors.IsNotFound(err) {
 			return none, &failure{
@@ -107,7 +107,7 @@ func explainAccess(err error, source *v1alpha1.GitSource) *failure {
 	where := redact(source.Spec.URL)
 	secret := "a Secret that spec.secretRef names"
 	if ref := source.Spec.SecretRef; ref != nil {
-		secret = fmt.Sprintf("the Secret %s of spec.secretRef", referenceKey(*ref, source.Namespace))
+		secret = fmt.Sprintf("the Secret %s of spec.secretRef", ref.Key(source.Namespace))
 	}
 	var certificate *tls.CertificateVerificationError
 	switch {

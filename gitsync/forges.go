@@ -120,7 +120,7 @@ func (l *loop) connectForge(ctx context.Context) error {
 func (l *loop) forgeOptions(ctx context.Context) (*forge.Options, error) {
 	spec := l.source.Spec.Forge
 	var secret corev1.Secret
-	key := referenceKey(spec.SecretRef, l.key.Namespace)
+	key := spec.SecretRef.Key(l.key.Namespace)
 	err := l.live.Get(ctx, key, &secret)
 	switch {
 	case apierrors.IsNotFound(err):

@@ -108,7 +108,7 @@ func (s *supervisor) hookSource(ctx context.Context, namespace, name string) (we
 	token, ok := s.tokens.of(&source, s.options.Clock())
 	if !ok {
 		var secret corev1.Secret
-		err := s.live.Get(ctx, referenceKey(source.Spec.Webhook.SecretRef, namespace), &secret)
+		err := s.live.Get(ctx, source.Spec.Webhook.SecretRef.Key(namespace), &secret)
 		if client.IgnoreNotFound(err) != nil {
 			return webhook.Source{}, err
 		}

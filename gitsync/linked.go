@@ -17,7 +17,6 @@ limitations under the License.
 package gitsync
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ import (
 func (l *loop) meet(ctx context.Context, t *tenant) {
 	var k *link
 	if ref := t.object.Spec.Git.IntentSourceRef; ref != nil {
-		if key := referenceKey(*ref, l.options.Namespace); key != l.key {
+		if key := ref.Key(l.options.Namespace); key != l.key {
 			if k = l.links[key]; k == nil {
 				k = newLink(ctx, l, key)
 				l.links[key] = k
@@ -303,30 +302,14 @@ func (l *loop) lender(ctx context.Context) error {
 	return err
 }
 
-// sourcesOf sorts the GitSources by what tenants use them for: lends counts the
-// tenants whose intents are in this one; mains are the sources that a tenant
-// without a sourceRef may belong to, which are all but those that only lend.
-func sourcesOf(tenants []v1alpha1.Tenant, sources []v1alpha1.GitSource, self client.ObjectKey, namespace string) (lends int, mains []client.ObjectKey) {
-	lender, main := map[client.ObjectKey]bool{}, map[client.ObjectKey]bool{}
+// lendsTo counts the tenants that name a source as intentSourceRef.
+func lendsTo(tenants []v1alpha1.Tenant, source client.ObjectKey, namespace string) (n int) {
 	for i := range tenants {
-		if ref := tenants[i].Spec.Git.IntentSourceRef; ref != nil {
-			key := referenceKey(*ref, namespace)
-			lender[key] = true
-			if key == self {
-				lends++
-			}
-		}
-		if ref := tenants[i].Spec.Git.SourceRef; ref != nil {
-			main[referenceKey(*ref, namespace)] = true
+		if ref := tenants[i].Spec.Git.IntentSourceRef; ref != nil && ref.Key(namespace) == source {
+			n++
 		}
 	}
-	for i := range sources {
-		if key := client.ObjectKeyFromObject(&sources[i]); main[key] || !lender[key] {
-			mains = append(mains, key)
-		}
-	}
-	slices.SortFunc(mains, func(a, b client.ObjectKey) int { return cmp.Compare(a.String(), b.String()) })
-	return lends, mains
+	return n
 }
 
 // lending reports whether the source only holds intents of tenants whose main

@@ -38,11 +38,10 @@ import (
 func owned(t *v1alpha1.Tenant, tenants []v1alpha1.Tenant, sources []v1alpha1.GitSource, namespace string) bool {
 	ref := t.Spec.Git.SourceRef
 	if ref == nil {
-		_, mains := sourcesOf(tenants, sources, client.ObjectKey{}, namespace)
-		return len(mains) == 1
+		return len(v1alpha1.MainSources(tenants, sources, namespace)) == 1
 	}
 	return slices.ContainsFunc(sources, func(s v1alpha1.GitSource) bool {
-		return client.ObjectKeyFromObject(&s) == referenceKey(*ref, namespace)
+		return client.ObjectKeyFromObject(&s) == ref.Key(namespace)
 	})
 }
 

@@ -76,11 +76,3 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	}
 	return nil
 }
-
-// referenceKey resolves a reference; namespace is where it counts from.
-func referenceKey(ref v1alpha1.LocalReference, namespace string) client.ObjectKey {
-	if ref.Namespace != "" {
-		namespace = ref.Namespace
-	}
-	return client.ObjectKey{Namespace: namespace, Name: ref.Name}
-}

@@ -118,8 +118,8 @@ func (l *loop) loadTenants(ctx context.Context) error {
 	if err := l.client.List(ctx, &sources, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list GitSources: %w", err)
 	}
-	var mains []client.ObjectKey
-	l.lends, mains = sourcesOf(tenants.Items, sources.Items, l.key, l.options.Namespace)
+	l.lends = lendsTo(tenants.Items, l.key, l.options.Namespace)
+	mains := v1alpha1.MainSources(tenants.Items, sources.Items, l.options.Namespace)
 	mine := 0
 	clear(l.leaving)
 	for i := range tenants.Items {
@@ -196,7 +196,7 @@ func (l *loop) owns(t *v1alpha1.Tenant, mains []client.ObjectKey) bool {
 	if ref == nil {
 		return len(mains) == 1 && mains[0] == l.key
 	}
-	return referenceKey(*ref, l.options.Namespace) == l.key
+	return ref.Key(l.options.Namespace) == l.key
 }
 
 // loadState reads the tenant's TenantState, which shows that its namespace

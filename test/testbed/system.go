@@ -514,7 +514,9 @@ func (s *System) Ready(ctx context.Context) error {
 func (s *System) Tails() string {
 	text := s.hub.Tail()
 	for _, m := range s.ccms {
-		text += m.ccm.Tail()
+		if m.ccm != nil { // a cluster may be there before its CCM
+			text += m.ccm.Tail()
+		}
 	}
 	return text
 }

@@ -134,21 +134,34 @@ func (a *tenantAdder) run(ctx context.Context, name string) error {
 	return a.deliver(ctx, h, tenant, manifests)
 }
 
-// findSource returns the GitSource of the tenant, and whether the hub has others.
+// findSource returns the GitSource of the tenant, and whether the Tenant has to
+// name it.
 func (a *tenantAdder) findSource(ctx context.Context, h *hub) (*v1alpha1.GitSource, bool, error) {
 	var sources v1alpha1.GitSourceList
 	if err := h.List(ctx, &sources); err != nil {
 		return nil, false, h.explain(err, "GitSources")
 	}
-	var names []string
-	for i := range sources.Items {
-		if s := &sources.Items[i]; a.source == s.Name || a.source == "" && len(sources.Items) == 1 {
-			return s, len(sources.Items) > 1, nil
-		}
-		names = append(names, sources.Items[i].Name)
+	var tenants v1alpha1.TenantList
+	if err := h.List(ctx, &tenants); err != nil {
+		return nil, false, h.explain(err, "Tenants")
 	}
-	if len(names) == 0 {
+	mains := v1alpha1.MainSources(tenants.Items, sources.Items, h.namespace)
+	for i := range sources.Items {
+		s := &sources.Items[i]
+		only := len(mains) == 1 && mains[0] == client.ObjectKeyFromObject(s)
+		if a.source == s.Name || a.source == "" && only {
+			return s, !only, nil
+		}
+	}
+	if len(mains) == 0 {
 		return nil, false, refuse("Make one first: docs/operating.md.", "the hub has no GitSource")
+	}
+	var names []string
+	for _, key := range mains {
+		names = append(names, key.Name)
+	}
+	if a.source != "" {
+		return nil, false, refuse("Name one of these: "+strings.Join(names, ", ")+".", "the hub has no GitSource %s", a.source)
 	}
 	return nil, false, usage("Name one with --source: "+strings.Join(names, ", ")+".", "the hub has %s", plural(len(names), "GitSource"))
 }
