@@ -47,7 +47,7 @@ test: tools-run tools-forge ## Run all tests (unit, envtest, end to end)
 bench: tools-run ## Measure, print one table (docs/performance.md keeps the last)
 	@$(call programs,./cmd/hub ./cmd/ccm ./test/bench)
 	@$(TOOLS)/bench $(BENCH_ARGS)
-	@env -u KUBEBUILDER_ASSETS $(GO) test -run '^$$' -bench 'VerifyCommits|JudgeMain' ./gitsync/git ./gitsync
+	@env -u KUBEBUILDER_ASSETS $(GO) test -run '^$$' -bench 'VerifyCommits|JudgeMain|OneChangeAmongManyFiles' ./gitsync/git ./gitsync
 
 .PHONY: build
 build: ## Build the programs into bin (kubectl-kubelb is kubelbctl as a plugin)

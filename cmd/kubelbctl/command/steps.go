@@ -55,7 +55,8 @@ const stepsGitHub = `What to do on GitHub:
    type github and names the Secret.
 4. Settings > Variables > Actions: KUBELBCTL_VERSION (a release), or KUBELBCTL_URL
    (where to download the program) with KUBELBCTL_SHA256.
-5. GitHub takes about 6 pushes a minute: set GitSource spec.minPushInterval to 10s.
+5. GitHub takes about 6 pushes a minute, those of tenants included: set GitSource
+   spec.minPushInterval to 30s.
 `
 
 const stepsGitLab = `What to do on GitLab:
