@@ -17,6 +17,7 @@ limitations under the License.
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,4 +61,10 @@ func TestTenantsThatCannotReadEachOther(t *testing.T) {
 	s.closed(address, 9090)
 	s.serviceCondition(first, "web", "Held", metav1.ConditionTrue, "ada")
 	s.answers(other, 8080, web)
+
+	s.does([]string{"intentSourceRef:", "name: intents-" + first, "--git-url\n          - " + own.URL()},
+		"tenant", "add", "another", "--intent-source", "intents-"+first, "--dry-run")
+	if out, code := s.ctl("tenant", "add", "another", "--intent-source", "intents-another", "--dry-run"); code != 1 || !strings.Contains(out, "no GitSource intents-another") {
+		t.Errorf("a source that there is not: exit %d\n%s", code, out)
+	}
 }

@@ -24,6 +24,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ hub keeps the public half only. Nothing of the hub's credentials is in it.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&a.source, "source", "", "GitSource that the tenant belongs to; the one there is if empty")
+	flags.StringVar(&a.intents, "intent-source", "", "GitSource of the tenant's own repository for its intents; the one that it belongs to if empty")
 	flags.StringVar(&a.gitURL, "git-url", "", "URL of the repository as the tenant's cluster reaches it; that of the GitSource if empty")
 	flags.StringVar(&a.username, "username", "", "the CCM's user on the Git server")
 	flags.StringVar(&a.passwordFile, "password-file", "", "file with that user's password or token")
@@ -86,10 +88,11 @@ hub keeps the public half only. Nothing of the hub's credentials is in it.`,
 }
 
 type tenantAdder struct {
-	options                                                    *Options
-	source, gitURL, username, passwordFile, sshKey, knownHosts string
-	image, addressType, out                                    string
-	review, dryRun                                             bool
+	options                                    *Options
+	source, intents, gitURL                    string
+	username, passwordFile, sshKey, knownHosts string
+	image, addressType, out                    string
+	review, dryRun                             bool
 }
 
 func (a *tenantAdder) run(ctx context.Context, name string) error {
@@ -100,7 +103,11 @@ func (a *tenantAdder) run(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	source, several, err := a.findSource(ctx, h)
+	tenant := &v1alpha1.Tenant{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindTenant},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+	}
+	url, err := a.place(ctx, h, tenant)
 	if err != nil {
 		return err
 	}
@@ -116,54 +123,70 @@ func (a *tenantAdder) run(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	tenant := &v1alpha1.Tenant{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindTenant},
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       v1alpha1.TenantSpec{Git: v1alpha1.TenantGit{AllowedSigners: []string{public}}},
-	}
-	if several {
-		tenant.Spec.Git.SourceRef = &v1alpha1.LocalReference{Name: source.Name, Namespace: source.Namespace}
-	}
+	tenant.Spec.Git.AllowedSigners = []string{public}
 	if a.review {
 		tenant.Spec.Git.Review = v1alpha1.ReviewRequired
 	}
-	manifests, err := a.manifests(name, source, keys, private, public, credentials)
+	manifests, err := a.manifests(name, cmp.Or(a.gitURL, url), keys, private, public, credentials)
 	if err != nil {
 		return err
 	}
 	return a.deliver(ctx, h, tenant, manifests)
 }
 
-// findSource returns the GitSource of the tenant, and whether the Tenant has to
-// name it.
-func (a *tenantAdder) findSource(ctx context.Context, h *hub) (*v1alpha1.GitSource, bool, error) {
+// place says in a Tenant which GitSources it uses. It returns the URL of the
+// repository that its CCM pushes to.
+func (a *tenantAdder) place(ctx context.Context, h *hub, tenant *v1alpha1.Tenant) (url string, err error) {
 	var sources v1alpha1.GitSourceList
 	if err := h.List(ctx, &sources); err != nil {
-		return nil, false, h.explain(err, "GitSources")
+		return "", h.explain(err, "GitSources")
 	}
 	var tenants v1alpha1.TenantList
 	if err := h.List(ctx, &tenants); err != nil {
-		return nil, false, h.explain(err, "Tenants")
+		return "", h.explain(err, "Tenants")
 	}
-	mains := v1alpha1.MainSources(tenants.Items, sources.Items, h.namespace)
-	for i := range sources.Items {
-		s := &sources.Items[i]
-		only := len(mains) == 1 && mains[0] == client.ObjectKeyFromObject(s)
-		if a.source == s.Name || a.source == "" && only {
-			return s, !only, nil
+	if a.intents != "" {
+		intents := sourceNamed(sources.Items, a.intents)
+		if intents == nil {
+			return "", refuse("Make it first: docs/operating.md#a-fleet.", "the hub has no GitSource %s", a.intents)
 		}
+		tenant.Spec.Git.IntentSourceRef, url = reference(intents), intents.Spec.URL
 	}
-	if len(mains) == 0 {
-		return nil, false, refuse("Make one first: docs/operating.md.", "the hub has no GitSource")
+	mains := v1alpha1.MainSources(append(tenants.Items, *tenant), sources.Items, h.namespace)
+	name := a.source
+	switch {
+	case name != "":
+	case len(mains) == 0:
+		return "", refuse("Make one first: docs/operating.md.", "the hub has no GitSource for the tenant")
+	case len(mains) > 1:
+		var names []string
+		for _, key := range mains {
+			names = append(names, key.Name)
+		}
+		return "", usage("Name one with --source: "+strings.Join(names, ", ")+".", "the hub has %s", plural(len(names), "GitSource"))
+	default:
+		name = mains[0].Name
 	}
-	var names []string
-	for _, key := range mains {
-		names = append(names, key.Name)
+	source := sourceNamed(sources.Items, name)
+	if source == nil {
+		return "", refuse("See kubectl get gitsources -A.", "the hub has no GitSource %s", name)
 	}
-	if a.source != "" {
-		return nil, false, refuse("Name one of these: "+strings.Join(names, ", ")+".", "the hub has no GitSource %s", a.source)
+	if len(mains) != 1 || mains[0] != client.ObjectKeyFromObject(source) {
+		tenant.Spec.Git.SourceRef = reference(source)
 	}
-	return nil, false, usage("Name one with --source: "+strings.Join(names, ", ")+".", "the hub has %s", plural(len(names), "GitSource"))
+	return cmp.Or(url, source.Spec.URL), nil
+}
+
+func sourceNamed(sources []v1alpha1.GitSource, name string) *v1alpha1.GitSource {
+	i := slices.IndexFunc(sources, func(s v1alpha1.GitSource) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &sources[i]
+}
+
+func reference(source *v1alpha1.GitSource) *v1alpha1.LocalReference {
+	return &v1alpha1.LocalReference{Name: source.Name, Namespace: source.Namespace}
 }
 
 // credentials of the CCM, in Flux's format.
@@ -189,7 +212,7 @@ func (a *tenantAdder) credentials() (map[string][]byte, error) {
 }
 
 // manifests are those of the tenant's cluster.
-func (a *tenantAdder) manifests(tenant string, source *v1alpha1.GitSource, keys *corev1.Secret, private []byte, public string, credentials map[string][]byte) ([]byte, error) {
+func (a *tenantAdder) manifests(tenant, gitURL string, keys *corev1.Secret, private []byte, public string, credentials map[string][]byte) ([]byte, error) {
 	var out bytes.Buffer
 	write := func(object any) error {
 		text, err := yaml.Marshal(object)
@@ -228,7 +251,7 @@ func (a *tenantAdder) manifests(tenant string, source *v1alpha1.GitSource, keys 
 	if len(credentials) > 0 {
 		objects = append(objects, secret("kubelb-git", credentials))
 	}
-	objects = append(objects, a.deployment(tenant, cmp.Or(a.gitURL, source.Spec.URL), strings.TrimSpace(string(keys.Data[v1alpha1.HubKeyIdentityPublic]))))
+	objects = append(objects, a.deployment(tenant, gitURL, strings.TrimSpace(string(keys.Data[v1alpha1.HubKeyIdentityPublic]))))
 	for _, object := range objects {
 		if err := write(object); err != nil {
 			return nil, err
