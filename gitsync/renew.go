@@ -43,6 +43,15 @@ var (
 
 func init() { metrics.Registry.MustRegister(renewals, storeObjects, storeBytes) }
 
+// anew is the loop that takes the place of one whose copy is damaged. It knows what
+// limits that, and the hub's keys, which may be others by now than the hub began
+// with.
+func (l *loop) anew(s *supervisor) *loop {
+	next := newLoop(l.key, s, l.inbox)
+	next.renewal, next.keys, next.signer = l.renewal, l.keys, l.signer
+	return next
+}
+
 // measureStore shows what the copy of the repository takes, and those of intent
 // sources.
 func (l *loop) measureStore() {

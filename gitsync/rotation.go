@@ -87,18 +87,23 @@ func parseIdentity(secret *corev1.Secret) (*identity, error) {
 }
 
 // loadKeys looks whether the hub's keys were changed. What cannot be read
-// changes nothing.
-func (l *loop) loadKeys(ctx context.Context) {
+// changes nothing. Before they were read once they may be old: a loop signs nothing
+// with those that the hub began with.
+func (l *loop) loadKeys(ctx context.Context) error {
 	now := l.now()
 	if now.Before(l.keysAt) {
-		return
+		return nil
 	}
-	l.keysAt = now.Add(l.interval())
+	first := l.keysAt.IsZero()
 	var secret corev1.Secret
 	key := client.ObjectKey{Namespace: l.options.Namespace, Name: KeysSecret}
 	err := l.live.Get(ctx, key, &secret)
+	if first && client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read the hub's keys: %w", err)
+	}
+	l.keysAt = now.Add(l.interval())
 	if apierrors.IsNotFound(err) || err == nil && secret.ResourceVersion == l.keys.version {
-		return
+		return nil
 	}
 	var keys *identity
 	if err == nil {
@@ -108,7 +113,7 @@ func (l *loop) loadKeys(ctx context.Context) {
 		if ctx.Err() == nil {
 			l.log.Error(err, "the hub's keys stay as they are")
 		}
-		return
+		return nil
 	}
 	if !keys.signer.PublicKey().Equal(l.signer.PublicKey()) {
 		l.log.Info("the hub signs with another key", "key", keys.signer.PublicKey().String(), "before", l.signer.PublicKey().String())
@@ -120,6 +125,7 @@ func (l *loop) loadKeys(ctx context.Context) {
 		}
 	}
 	l.keys, l.signer = keys, keys.signer
+	return nil
 }
 
 // resign reports whether base/main has to be written anew because another key

@@ -17,6 +17,8 @@ limitations under the License.
 package gitsync
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -26,7 +28,9 @@ import (
 	"github.com/kubelb/gitops/gitsync/git"
 
 	corev1 "k8s.io/api/core/v1"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
 // keys reads the Secret with the hub's keys.
@@ -133,4 +137,43 @@ func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
 	acme.unverified()
 	b.reason("Succeeded")
 	acme.becomes("Succeeded")
+}
+
+// A loop that begins after a rotation signs nothing with the key that the hub began
+// with, also if the Secret cannot be read at that moment.
+func TestALoopThatBeginsLateSignsWithTheNewKey(t *testing.T) {
+	s := newStepper(t)
+	fresh, err := git.GenerateKey()
+	must(t, err)
+	stale := s.supervisor.keys
+	s.supervisor.keys = &identity{signer: fresh, version: "0"} // as the hub began
+	away := errors.New("the API server is away")
+	c, err := client.NewWithWatch(plane, client.Options{Scheme: clientgoscheme.Scheme})
+	must(t, err)
+	s.supervisor.live = interceptor.NewClient(c, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, ok := o.(*corev1.Secret); ok && away != nil {
+				return away
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+	})
+	before := s.git.all()
+	l := newLoop(client.ObjectKey{Namespace: hubNamespace, Name: s.source}, s.supervisor, newInbox())
+	defer l.end()
+	turn := func() {
+		l.inbox.wakeUp()
+		l.turn(t.Context(), l.inbox.take())
+	}
+	turn()
+	if l.failed == nil || s.git.all() != before {
+		t.Errorf("%+v; it signed:\n%s", l.failed, s.git.all())
+	}
+	away = nil
+	turn()
+	s.signedBy("base/main", stale.signer.PublicKey())
+	away = errors.New("away again")
+	if next := l.anew(s.supervisor); !next.signer.PublicKey().Equal(stale.signer.PublicKey()) || next.renewal != l.renewal {
+		t.Error("the loop that takes its place does not have its keys")
+	}
 }

@@ -47,7 +47,9 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 		l.forgetApplied()
 	}
 	l.source = &source
-	l.loadKeys(ctx)
+	if err := l.loadKeys(ctx); err != nil {
+		return true, err
+	}
 	if err := l.loadConfig(ctx); err != nil {
 		return true, err
 	}

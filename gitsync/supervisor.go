@@ -130,9 +130,7 @@ func (s *supervisor) run(key client.ObjectKey) *running {
 	s.wait.Go(func() {
 		l := newLoop(key, s, r.inbox)
 		for l.run(ctx) {
-			renewal := l.renewal
-			l = newLoop(key, s, r.inbox)
-			l.renewal = renewal
+			l = l.anew(s)
 		}
 		unmeasureSource(key)
 	})
