@@ -158,6 +158,7 @@ func (t *tenant) gitStatus(path, revision string) v1alpha1.GitStatus {
 			status.Held = append(status.Held, h)
 		}
 	}
+	status.HeldSummary = v1alpha1.SummaryOf(status.Held)
 	for _, p := range t.outcome.Pending {
 		if p.Path == path {
 			p.Path = ""

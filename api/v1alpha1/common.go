@@ -17,6 +17,9 @@ limitations under the License.
 package v1alpha1
 
 import (
+	"cmp"
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -136,6 +139,10 @@ type GitStatus struct {
 	// +optional
 	// +listType=atomic
 	Held []HeldField `json:"held,omitempty"`
+	// heldSummary says in words what is held, for kubectl, which prints one value
+	// of an object in a column.
+	// +optional
+	HeldSummary string `json:"heldSummary,omitempty"`
 	// pending are the fields that wait: for review, the guard or a repair.
 	// +optional
 	// +listType=atomic
@@ -157,6 +164,23 @@ type HeldField struct {
 	// author of that commit.
 	// +optional
 	Author string `json:"author,omitempty"`
+}
+
+// SummaryOf says in words what is held: GitStatus.heldSummary.
+func SummaryOf(held []HeldField) string {
+	words := make([]string, 0, len(held))
+	for _, h := range held {
+		words = append(words, cmp.Or(h.Field, "the whole document"))
+	}
+	switch len(words) {
+	case 0:
+		return ""
+	case 1:
+		return words[0]
+	case 2:
+		return words[0] + " and " + words[1]
+	}
+	return fmt.Sprintf("%s and %d more", words[0], len(words)-1)
 }
 
 // PendingField is a field, or a whole document, of the intent branch that has

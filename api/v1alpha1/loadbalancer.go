@@ -186,7 +186,7 @@ type LoadBalancerStatus struct {
 // +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.status.loadBalancer.ingress[0].ip`
 // +kubebuilder:printcolumn:name="Ports",type=string,JSONPath=`.status.ports`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="Held",type=string,JSONPath=`.status.git.held[0].field`
+// +kubebuilder:printcolumn:name="Held",type=string,JSONPath=`.status.git.heldSummary`
 // +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.git.revision`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

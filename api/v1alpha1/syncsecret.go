@@ -44,7 +44,7 @@ type SyncSecretStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.type`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
-// +kubebuilder:printcolumn:name="Held",type=string,JSONPath=`.status.git.held[0].field`
+// +kubebuilder:printcolumn:name="Held",type=string,JSONPath=`.status.git.heldSummary`
 // +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.git.revision`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type SyncSecret struct {

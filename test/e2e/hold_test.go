@@ -19,6 +19,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -83,6 +84,32 @@ func TestAnEditAndTheTenantsChanges(t *testing.T) {
 	s.serviceCondition(acme, "web", "Held", metav1.ConditionFalse)
 	s.event(acme, "web", "Released")
 	s.metric("kubelb_manager_held_fields", acme, 0, held)
+}
+
+func TestWhatIsHeldInWords(t *testing.T) {
+	s := newScene(t)
+	app := s.app("web", tcp("http", 8080), tcp("alt", 8443))
+	address := s.up(acme, app)
+	s.answers(address, 8080, app)
+	s.heldColumn(acme, "web", "")
+	frank := s.person("frank")
+	var edits []string
+	for _, edit := range []struct{ old, replacement, held string }{
+		{"port: 8080", "port: 7070", "spec.ports[http].port"},
+		{"port: 8443", "port: 7443", "spec.ports[alt].port and spec.ports[http].port"},
+		{"  type: LoadBalancer\n", "  loadBalancerSourceRanges:\n  - 127.0.0.0/8\n  type: LoadBalancer\n", "spec.loadBalancerSourceRanges and 2 more"},
+	} {
+		frank.pull()
+		frank.replace(s.path(acme, "web"), edit.old, edit.replacement)
+		frank.push()
+		edits = append(edits, frank.git("rev-parse", "HEAD"))
+		s.heldColumn(acme, "web", edit.held)
+	}
+	for _, commit := range slices.Backward(edits) {
+		frank.revert(commit)
+	}
+	s.answers(address, 8080, app)
+	s.heldColumn(acme, "web", "")
 }
 
 func TestACommentIsNoChange(t *testing.T) {

@@ -80,6 +80,7 @@ func TestRevertsOfEveryKind(t *testing.T) {
 		if reason, err := s.column("loadbalancers", v1alpha1.TenantNamespace(acme), s.namespace+".deleted", "READY"); err != nil || reason != "False" {
 			s.Errorf("kubectl prints READY %q (%v)", reason, err)
 		}
+		s.heldColumn(acme, "deleted", "the whole document")
 		s.closed(address, 8080)
 		silent()
 		// The tenant makes the Service again: it is met, with the address it had.

@@ -90,13 +90,7 @@ func (s *scene) shows(tenant, name, field, commit, author string) {
 	words := []string{field, commit[:12], author}
 	s.serviceCondition(tenant, name, "Held", metav1.ConditionTrue, words...)
 	s.event(tenant, name, "Held", words...)
-	s.eventually("kubectl get loadbalancers", func() error {
-		column, err := s.column("loadbalancers", v1alpha1.TenantNamespace(tenant), repo.ObjectName(s.namespace, name), "HELD")
-		if err == nil && column != field {
-			err = fmt.Errorf("HELD is %q", column)
-		}
-		return err
-	})
+	s.heldColumn(tenant, name, field)
 	s.eventually("the status branch", func() error {
 		text := s.git("show", "status/"+tenant+":"+repo.TenantDir(tenant)+"/tenantstate.yaml")
 		if !containsAll(text, []string{"field: " + field, "commit: " + commit, "author: " + author}) {
@@ -105,6 +99,18 @@ func (s *scene) shows(tenant, name, field, commit, author string) {
 		return nil
 	})
 	s.metric("kubelb_manager_held_fields", tenant, 1, held)
+}
+
+// heldColumn waits for what kubectl prints of a load balancer in the column HELD.
+func (s *scene) heldColumn(tenant, name, want string) {
+	s.Helper()
+	s.eventually(fmt.Sprintf("%q held in kubectl get loadbalancers", want), func() error {
+		column, err := s.column("loadbalancers", v1alpha1.TenantNamespace(tenant), repo.ObjectName(s.namespace, name), "HELD")
+		if err == nil && column != want {
+			err = fmt.Errorf("HELD is %q", column)
+		}
+		return err
+	})
 }
 
 // metric waits until a gauge of a tenant is what its Tenant says, and that is not
@@ -146,7 +152,7 @@ func (s *scene) column(resource, namespace, name, header string) (string, error)
 	if len(lines) != 2 || at < 0 || at > len(lines[1]) {
 		return "", fmt.Errorf("kubectl printed %q", text)
 	}
-	value, _, _ := strings.Cut(lines[1][at:], " ")
+	value, _, _ := strings.Cut(lines[1][at:], "   ") // which is between columns, and in none
 	return value, nil
 }
 
