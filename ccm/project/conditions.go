@@ -81,9 +81,13 @@ func ready(in Input, known bool) *metav1.Condition {
 	return c
 }
 
+// heldFields is what the tenant's state has of the Service. What the load balancer
+// says of itself is written later, so that it counts only where the state's list
+// is cut off: else people would hear of every change twice.
 func heldFields(in Input) []v1alpha1.HeldField {
 	var out []v1alpha1.HeldField
-	if in.LoadBalancer != nil && in.LoadBalancer.Status.Git != nil {
+	whole := in.State != nil && int(in.State.Status.HeldCount) == len(in.State.Status.Held)
+	if !whole && in.LoadBalancer != nil && in.LoadBalancer.Status.Git != nil {
 		out = append(out, in.LoadBalancer.Status.Git.Held...)
 	}
 	if in.State != nil {
@@ -102,9 +106,11 @@ func heldFields(in Input) []v1alpha1.HeldField {
 	return slices.Compact(out)
 }
 
+// pendingFields is for what waits as heldFields is for what is held.
 func pendingFields(in Input) []v1alpha1.PendingField {
 	var out []v1alpha1.PendingField
-	if in.LoadBalancer != nil && in.LoadBalancer.Status.Git != nil {
+	whole := in.State != nil && int(in.State.Status.PendingCount) == len(in.State.Status.Pending)
+	if !whole && in.LoadBalancer != nil && in.LoadBalancer.Status.Git != nil {
 		out = append(out, in.LoadBalancer.Status.Git.Pending...)
 	}
 	if in.State != nil {
@@ -171,6 +177,22 @@ func pendingSentence(p v1alpha1.PendingField) string {
 	return what + " waits: " + p.Reason
 }
 
+// How sentences begin that say where something is reviewed.
+const (
+	reviewAt = "review at "
+	reviewOn = "review on the branch review/"
+)
+
+// cutReview parts what a message says of the place of a review, if anything,
+// from what waits.
+func cutReview(message string) (place, what string) {
+	if strings.HasPrefix(message, reviewAt) || strings.HasPrefix(message, reviewOn) {
+		place, what, _ = strings.Cut(message, separator)
+		return place, what
+	}
+	return "", message
+}
+
 // reviewSentence says where people decide what waits for review.
 func reviewSentence(in Input, pending []v1alpha1.PendingField) []string {
 	waits := slices.ContainsFunc(pending, func(p v1alpha1.PendingField) bool { return p.Reason == v1alpha1.PendingReview })
@@ -178,9 +200,9 @@ func reviewSentence(in Input, pending []v1alpha1.PendingField) []string {
 	case !waits || in.State == nil || in.State.Status.Review == nil:
 		return nil
 	case in.State.Status.Review.URL != "":
-		return []string{"review at " + in.State.Status.Review.URL}
+		return []string{reviewAt + in.State.Status.Review.URL}
 	}
-	return []string{"review on the branch review/" + strings.TrimPrefix(in.State.Namespace, v1alpha1.TenantNamespacePrefix)}
+	return []string{reviewOn + strings.TrimPrefix(in.State.Namespace, v1alpha1.TenantNamespacePrefix)}
 }
 
 func problemSentence(p v1alpha1.Problem) string {
@@ -202,6 +224,9 @@ func sentences[T any](items []T, say func(T) string) []string {
 	return out
 }
 
+// separator is between sentences.
+const separator = "; "
+
 // join puts sentences together, as many as fit.
 func join(sentences []string) string {
 	var b strings.Builder
@@ -211,7 +236,7 @@ func join(sentences []string) string {
 				fmt.Fprintf(&b, "; and %d more", len(sentences)-i)
 				break
 			}
-			b.WriteString("; ")
+			b.WriteString(separator)
 		}
 		b.WriteString(s)
 	}

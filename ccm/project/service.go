@@ -182,13 +182,27 @@ func events(before, after corev1.ServiceStatus) []Event {
 	}
 	was, is = find(before, ConditionPending), find(after, ConditionPending)
 	if is != nil && (was == nil || was.Message != is.Message) {
-		add(corev1.EventTypeNormal, "Pending"+is.Reason, is.Message)
+		add(corev1.EventTypeNormal, "Pending"+is.Reason, pendingNews(was, is))
 	}
 	was, is = find(before, ConditionProblem), find(after, ConditionProblem)
 	if is != nil && (was == nil || was.Message != is.Message) {
 		add(corev1.EventTypeWarning, is.Reason, is.Message)
 	}
 	return out
+}
+
+// pendingNews is what an Event says of something that waits. A review is on a
+// branch before the forge has its pull request: then the Event says that only
+// the place is new, which people need to know, and not the rest again.
+func pendingNews(was, is *metav1.Condition) string {
+	place, what := cutReview(is.Message)
+	if was == nil || place == "" {
+		return is.Message
+	}
+	if _, before := cutReview(was.Message); before != what {
+		return is.Message
+	}
+	return place + "; what waits is the same"
 }
 
 func find(status corev1.ServiceStatus, kind string) *metav1.Condition {

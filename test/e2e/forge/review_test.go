@@ -186,6 +186,38 @@ func (s *scene) pending(url string) {
 	})
 }
 
+// toldOnce waits for the Event with the pull request's URL: what waits is said in
+// one Event, and in another at most where people decide it.
+func (s *scene) toldOnce(url string) {
+	s.Helper()
+	s.eventually("the Events", func() error {
+		var events corev1.EventList
+		if err := system.TenantClient(acme).List(s.ctx, &events, client.InNamespace("default")); err != nil {
+			return err
+		}
+		var told []string
+		what, where := 0, false
+		for _, e := range events.Items {
+			if e.InvolvedObject.Kind != "Service" || e.Reason != "PendingReview" {
+				continue
+			}
+			told = append(told, e.Message)
+			where = where || strings.Contains(e.Message, url)
+			if strings.Contains(e.Message, "waits for review") {
+				what++
+			}
+		}
+		if what > 1 || len(told) > 2 {
+			return testbed.Final(fmt.Errorf("there are %q", told))
+		}
+		if what == 0 || !where {
+			return fmt.Errorf("there are %q", told)
+		}
+		s.Logf("Events: %q", told)
+		return nil
+	})
+}
+
 // lives waits until the hub serves exactly these ports and the tenant holds this
 // many fields.
 func (s *scene) lives(held int, ports ...int32) {
@@ -242,6 +274,7 @@ func TestReviewOnGitea(t *testing.T) {
 	}
 	pr := s.opened("acme: Service default/web created", "8080/TCP")
 	s.pending(pr.URL)
+	s.toldOnce(pr.URL)
 	s.merge(pr, "merge")
 	s.pending("")
 	s.lives(0, 8080)
