@@ -277,6 +277,69 @@ func TestAMissingIntentSourceIsTheTenantsProblem(t *testing.T) {
 	acme.hasPorts("web", 80)
 }
 
+func TestATenantThatNoGitSourceFollowsSaysWhy(t *testing.T) {
+	b := newBench(t)
+	acme, other := b.tenant("acme"), b.tenant("other")
+	refer := func(patch string) {
+		t.Helper()
+		must(t, b.client.Patch(t.Context(), acme.tenantObject(), client.RawPatch(mergePatch, []byte(patch))))
+	}
+	says := func(words ...string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("the problem to say %q", words), func() string {
+			var told []v1alpha1.Problem
+			for _, p := range acme.problems() {
+				if p.Reason == v1alpha1.ReasonSourceNotFound {
+					told = append(told, p)
+				}
+			}
+			if len(words) == 0 && len(told) == 0 {
+				return ""
+			}
+			if len(told) != 1 || len(words) == 0 || told[0].Remedy == "" || int(acme.tenantObject().Status.Git.ProblemCount) != len(acme.problems()) {
+				return fmt.Sprintf("%+v", acme.tenantObject().Status.Git)
+			}
+			for _, word := range words {
+				if !strings.Contains(told[0].Message, word) {
+					return told[0].Message
+				}
+			}
+			return ""
+		})
+	}
+	acme.push(acme.whole("web", 80))
+	acme.hasPorts("web", 80)
+	refer(`{"spec":{"git":{"sourceRef":null}}}`) // the only one
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 81)})
+	acme.hasPorts("web", 81)
+
+	second := b.newSource("second", b.git.url, "env/none")
+	says(b.source, second, "what is programmed stays")
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 82)})
+	other.push(other.whole("web", 90))
+	other.hasPorts("web", 90)
+	acme.hasPorts("web", 81)
+	b.restart()
+	says(b.source, second)
+
+	refer(`{"spec":{"git":{"sourceRef":{"name":"nowhere"}}}}`)
+	says("no GitSource " + hubNamespace + "/nowhere")
+	refer(fmt.Sprintf(`{"spec":{"git":{"sourceRef":{"name":%q}}}}`, b.source))
+	acme.hasPorts("web", 82)
+	says()
+	refer(`{"spec":{"git":{"sourceRef":null}}}`)
+	says(second)
+	must(t, b.client.Delete(t.Context(), &v1alpha1.GitSource{ObjectMeta: metav1.ObjectMeta{Namespace: hubNamespace, Name: second}}))
+	says()
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 83)})
+	acme.hasPorts("web", 83)
+	for _, p := range other.problems() {
+		if p.Reason == v1alpha1.ReasonSourceNotFound {
+			t.Errorf("another tenant has the problem: %+v", p)
+		}
+	}
+}
+
 func TestAFleetOverRepositoriesAndBranches(t *testing.T) {
 	b := newBench(t)
 	first := b.tenant("first") // main of the first repository

@@ -384,6 +384,10 @@ func (l *loop) unapplied() (n int) {
 
 // applyStatus applies an object's status server-side.
 func (l *loop) applyStatus(ctx context.Context, object runtime.Object, kind, manager string) error {
+	return applyStatus(ctx, l.client, object, kind, manager)
+}
+
+func applyStatus(ctx context.Context, c client.Client, object runtime.Object, kind, manager string) error {
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
 		return err
@@ -392,7 +396,7 @@ func (l *loop) applyStatus(ctx context.Context, object runtime.Object, kind, man
 	u := &unstructured.Unstructured{Object: m}
 	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
 	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
-	return l.client.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(manager), client.ForceOwnership)
+	return c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(manager), client.ForceOwnership)
 }
 
 // trouble logs a failed write and has it tried again.

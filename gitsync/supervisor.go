@@ -194,7 +194,10 @@ func (s *supervisor) watch(mgr ctrl.Manager) error {
 	if err := b.Complete(s); err != nil {
 		return err
 	}
-	return s.watchLeaving(mgr)
+	if err := s.watchLeaving(mgr); err != nil {
+		return err
+	}
+	return s.watchOrphans(mgr)
 }
 
 // appliedKinds are the kinds that a tenant's folder can hold.
