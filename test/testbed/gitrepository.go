@@ -44,6 +44,7 @@ type Repository struct {
 	gitea   *Gitea     // nil elsewhere
 	mu      sync.Mutex
 	writers map[string][]string // user → patterns of refs
+	away    int                 // the HTTP status of every answer; 0: none but git's
 	hooks   []Webhook
 	watches []func(PushEvent)
 }
@@ -103,6 +104,20 @@ func (r *Repository) Deny(user string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.writers, user)
+}
+
+// FailWith answers every request for this repository over HTTP with a status;
+// 0 ends that. The server's other repositories go on.
+func (r *Repository) FailWith(status int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = status
+}
+
+func (r *Repository) fails() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.away
 }
 
 // AddWebhook tells a URL of pushes from now on.

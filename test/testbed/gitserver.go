@@ -227,6 +227,10 @@ func (g *GitServer) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(status, "there is no repository "+name, http.StatusNotFound)
 		return
 	}
+	if code := repository.fails(); code != 0 {
+		http.Error(status, "the repository "+name+" fails as it was told to", code)
+		return
+	}
 	body, err := readBody(r)
 	if err != nil {
 		http.Error(status, err.Error(), http.StatusBadRequest)

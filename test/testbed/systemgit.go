@@ -34,8 +34,7 @@ const hubName = "hub"
 func (s *System) hubUser(ctx context.Context) (password string, err error) {
 	if s.Forge == nil {
 		password = s.Git.AddUser(hubName, "")
-		s.Repository.Allow(hubName, repo.Main, repo.RefPrefix+"base/*", repo.RefPrefix+"status/*", repo.RefPrefix+"review/*",
-			repo.ArchivePrefix+"*", "-"+repo.IntentRef("*"))
+		s.Repository.allowHub(repo.Main)
 		return password, nil
 	}
 	u, err := s.Forge.AddUser(ctx, hubName)
@@ -49,6 +48,12 @@ func (s *System) hubUser(ctx context.Context) (password string, err error) {
 		return "", err
 	}
 	return u.Token, s.Forge.ProtectFleet(ctx, s.Repository, hubName, Reviewer)
+}
+
+// allowHub lets the hub write its branches and the one that is the truth.
+func (r *Repository) allowHub(truth string) {
+	r.Allow(hubName, truth, repo.RefPrefix+"base/*", repo.RefPrefix+"status/*", repo.RefPrefix+"review/*",
+		repo.ArchivePrefix+"*", "-"+repo.IntentRef("*"))
 }
 
 // Reviewer is a person on the forge who may push to main and merge into it.

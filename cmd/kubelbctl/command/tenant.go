@@ -65,7 +65,7 @@ The file holds the tenant's private key: hand it over as you hand over passwords
 hub keeps the public half only. Nothing of the hub's credentials is in it.`,
 		Example: `  kubelbctl tenant add acme --username ccm-acme --password-file token.txt
   kubelbctl tenant add acme --ssh-key deploy-key --known-hosts known_hosts --review
-  kubelbctl tenant add acme --dry-run -o -`,
+  kubelbctl tenant add acme --dry-run -f -`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0]) },
