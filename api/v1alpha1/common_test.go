@@ -26,9 +26,9 @@ func TestWhatIsHeldInWords(t *testing.T) {
 	port, policy, ranges, whole := v1alpha1.HeldField{Field: "spec.ports[http].port"}, v1alpha1.HeldField{Field: "spec.lbPolicy"},
 		v1alpha1.HeldField{Field: "spec.loadBalancerSourceRanges"}, v1alpha1.HeldField{}
 	for want, held := range map[string][]v1alpha1.HeldField{
-		"":                                        nil,
-		"spec.ports[http].port":                   {port},
-		"the whole document":                      {whole},
+		"":                      nil,
+		"spec.ports[http].port": {port},
+		"the whole document":    {whole},
 		"spec.lbPolicy and spec.ports[http].port": {policy, port},
 		"spec.lbPolicy and 2 more":                {policy, ranges, port},
 	} {
