@@ -58,7 +58,7 @@ func (o *orphans) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	if err := o.client.List(ctx, &tenants, client.UnsafeDisableDeepCopy); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Tenants: %w", err)
 	}
-	_, mains := sourcesOf(tenants.Items, sources.Items, client.ObjectKey{}, o.options.Namespace)
+	mains := v1alpha1.MainSources(tenants.Items, sources.Items, o.options.Namespace)
 	var errs []error
 	conflicts := false
 	for i := range tenants.Items {
@@ -84,7 +84,7 @@ func orphaned(t *v1alpha1.Tenant, mains []client.ObjectKey, sources []v1alpha1.G
 	const stays = "; nothing of the tenant is integrated, what is programmed stays"
 	switch ref := t.Spec.Git.SourceRef; {
 	case ref != nil:
-		key := referenceKey(*ref, namespace)
+		key := ref.Key(namespace)
 		if slices.ContainsFunc(sources, func(s v1alpha1.GitSource) bool { return client.ObjectKeyFromObject(&s) == key }) {
 			return nil
 		}
