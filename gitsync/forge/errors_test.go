@@ -71,6 +71,8 @@ func TestRefusalsAreOfOneKind(t *testing.T) {
 		says   string
 	}{
 		{"wrong token", 401, nil, `{"message":"Bad credentials: ` + token + `"}`, forge.ErrUnauthorized, "Bad credentials: <token>"},
+		{"a token at the end of what is repeated", 401, nil, strings.Repeat("x", 295) + " " + token, forge.ErrUnauthorized, "xxx <tok"},
+		{"what would do something to a terminal", 404, nil, "\x1b[2Jnot \u202ehere\u009b1m", forge.ErrNotFound, "[2Jnot here1m"},
 		{"not allowed", 403, nil, `{"message":"Resource not accessible by personal access token"}`, forge.ErrUnauthorized, "not accessible"},
 		{"insufficient scope", 403, nil, `{"error":"insufficient_scope","error_description":"x"}`, forge.ErrUnauthorized, "insufficient_scope"},
 		{"no such repository", 404, nil, `{"message":"404 Project Not Found"}`, forge.ErrNotFound, "404 Project Not Found"},

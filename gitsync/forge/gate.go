@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -37,7 +38,10 @@ const (
 
 // gate makes one kind of error of all forges' refusals, in one place: what the
 // clients see is a good answer or an error that is one of ours.
-type gate struct{ next http.RoundTripper }
+type gate struct {
+	next  http.RoundTripper
+	token string // never in an error, also where the forge repeats it
+}
 
 func (g *gate) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := g.next.RoundTrip(request)
@@ -50,7 +54,7 @@ func (g *gate) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	return nil, refusal(response, complaint(text))
+	return nil, refusal(response, complaint(text, g.token))
 }
 
 // bounded is a body of a bounded size.
@@ -118,8 +122,9 @@ func retryAfter(header http.Header) string {
 
 // complaint finds what an error says: GitHub {"message", "errors": [{"message"}]},
 // GitLab {"message": "..." or [...] or {...}} or {"error"}, Gitea {"message"}; else
-// the beginning of the text.
-func complaint(text []byte) string {
+// the beginning of the text. The token is taken out before it is cut, or half of it
+// could stay.
+func complaint(text []byte, token string) string {
 	var answer struct {
 		Message, Error, Errors json.RawMessage
 	}
@@ -140,7 +145,14 @@ func complaint(text []byte) string {
 			said = strings.Join(parts, " ")
 		}
 	}
-	said = strings.Join(strings.Fields(strings.ToValidUTF8(said, "?")), " ")
+	said = strings.ReplaceAll(strings.ToValidUTF8(said, "?"), token, "<token>")
+	said = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || unicode.IsSpace(r) {
+			return r
+		}
+		return -1
+	}, said)
+	said = strings.Join(strings.Fields(said), " ")
 	if len(said) > maxComplaint {
 		said = cutAt(said, maxComplaint) + "..."
 	}

@@ -85,7 +85,7 @@ func New(o Options) (Forge, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
 	}
-	client := &http.Client{Transport: &gate{next: transport}, CheckRedirect: sameHost}
+	client := &http.Client{Transport: &gate{next: transport, token: o.Token}, CheckRedirect: sameHost}
 	f := &repository{token: o.Token, timeout: o.Timeout}
 	switch o.Kind {
 	case GitHub:

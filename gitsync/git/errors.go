@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // What can go wrong between here and the server.
@@ -108,10 +109,10 @@ func (e *callError) Unwrap() []error { return []error{e.kind, e.cause} }
 // printable makes words of the server fit for a log line or a condition.
 func printable(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r == 0x7f {
-			return -1
+		if unicode.IsPrint(r) || r == '\n' {
+			return r
 		}
-		return r
+		return -1
 	}, strings.ToValidUTF8(s, "?"))
 	s = strings.TrimSpace(s)
 	if len(s) > limit {
