@@ -39,6 +39,7 @@ func main() {
 	flag.IntVar(&o.samples, "samples", 30, "Services measured one after the other, per row")
 	flag.IntVar(&o.present, "present", 200, "load balancers present in the second row, and Services made at once in the third")
 	flag.DurationVar(&o.idle, "idle", 10*time.Minute, "how long nothing may be committed when nothing happens")
+	flag.BoolVar(&o.services, "services", false, "measure only Services of one tenant, and idling")
 	flag.BoolVar(&o.fleet, "fleet", false, "measure only many tenants at the same time, against git on one shared branch")
 	flag.IntVar(&o.tenants, "tenants", 64, "tenants of -fleet")
 	flag.IntVar(&o.changes, "changes", 20, "changes of each tenant of -fleet")
@@ -61,7 +62,7 @@ type options struct {
 	samples, present int
 	idle             time.Duration
 
-	fleet, scale            bool
+	services, fleet, scale  bool
 	tenants, changes        int
 	native                  time.Duration
 	scaleTenants, scaleEach int

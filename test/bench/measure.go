@@ -66,9 +66,26 @@ func (b *bench) app(name string) testbed.App {
 
 func (b *bench) all(ctx context.Context, o options) error {
 	b.printf("| measure | n | p50 | p99 | max |\n|---|---|---|---|---|\n")
-	if o.fleet || o.scale {
-		return b.only(ctx, o)
+	every := !o.services && !o.fleet && !o.scale // but for a thousand tenants, which take half an hour
+	if o.services || every {
+		if err := b.services(ctx, o); err != nil {
+			return err
+		}
 	}
+	if o.fleet || every {
+		if err := b.fleet(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.scale {
+		return b.scale(ctx, o)
+	}
+	return nil
+}
+
+// services measures Services of a tenant with a real cluster: one at a time, many
+// at once, one at a time beside many; then idling.
+func (b *bench) services(ctx context.Context, o options) error {
 	alone, err := b.series(ctx, "alone", o.samples)
 	if err != nil {
 		return err
@@ -92,19 +109,6 @@ func (b *bench) all(ctx context.Context, o options) error {
 		return err
 	}
 	b.printf("| commits in %s of idling, with %d load balancers | | %d | | |\n", o.idle, o.present, commits)
-	return nil
-}
-
-// only measures the parts that were asked for by name.
-func (b *bench) only(ctx context.Context, o options) error {
-	if o.fleet {
-		if err := b.fleet(ctx, o); err != nil {
-			return err
-		}
-	}
-	if o.scale {
-		return b.scale(ctx, o)
-	}
 	return nil
 }
 
