@@ -93,6 +93,7 @@ func (b *bench) fleet(ctx context.Context, o options) error {
 	b.printf("|   · changes on main per second | | %.1f/s | | |\n", float64(total)/onMain.Seconds())
 	if len(samples) > 0 {
 		b.row("**one Service → address, under that load**", samples, func(s sample) time.Duration { return s[testbed.StageAddressed] })
+		b.stages(samples, stagesUnder)
 	}
 	return b.native(ctx, o)
 }
@@ -147,6 +148,12 @@ func (b *bench) storm(ctx context.Context, w *testbed.Writer, n int, refused *at
 	return nil
 }
 
+// stagesUnder are those that a push tells of nothing but the tenant, or that say
+// which object they are about: of a push of main nothing says whose it was.
+var stagesUnder = []testbed.Stage{
+	testbed.StagePushed, testbed.StageApplied, testbed.StageAssigned, testbed.StageProgrammed, testbed.StageReported, testbed.StageAddressed,
+}
+
 // under measures Services of the real tenant until the storm is over.
 func (b *bench) under(ctx context.Context, storm <-chan error) (samples []sample, err error) {
 	for i := 0; ; i++ {
@@ -155,27 +162,33 @@ func (b *bench) under(ctx context.Context, storm <-chan error) (samples []sample
 			return samples, err
 		default:
 		}
-		took, err := b.addressed(ctx, fmt.Sprintf("under-%d", i))
+		s, err := b.addressed(ctx, fmt.Sprintf("under-%d", i))
 		if err != nil {
 			return nil, err
 		}
-		samples = append(samples, sample{testbed.StageAddressed: took})
+		samples = append(samples, s)
 	}
 }
 
-// addressed is how long a Service waits for its address.
-func (b *bench) addressed(ctx context.Context, name string) (took time.Duration, err error) {
+// addressed is how long a Service waits for its address, and for each stage.
+func (b *bench) addressed(ctx context.Context, name string) (sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("out of patience"))
 	defer cancel()
 	begin := time.Now()
 	if err := b.TenantClient(tenant).Create(ctx, b.app(name).NewService()); err != nil {
-		return 0, err
+		return nil, err
 	}
-	if _, err := b.Address(ctx, tenant, namespace, name); err != nil {
-		return 0, err
+	s, last := sample{}, begin
+	for _, stage := range stagesUnder {
+		mark, err := b.Trail.Wait(ctx, string(stage), last, func(m testbed.Mark) bool {
+			return m.Stage == stage && m.Tenant == tenant && (m.Object == "" || m.Object == repo.ObjectName(namespace, name))
+		})
+		if err != nil {
+			return nil, err
+		}
+		s[stage], last = mark.At.Sub(begin), mark.At
 	}
-	took = time.Since(begin)
-	return took, b.remove(ctx, name)
+	return s, nil
 }
 
 func (b *bench) wait(ctx context.Context, begin time.Time, what string, ask func() error) (time.Duration, error) {

@@ -260,7 +260,11 @@ func (b *bench) settle(ctx context.Context) error {
 // the stage before it.
 func (b *bench) rows(title string, samples []sample) {
 	b.row("**"+title+"**", samples, func(s sample) time.Duration { return s[stageWorking] })
-	stages := append(slices.Clone(testbed.Stages[1:]), stageWorking)
+	b.stages(samples, append(slices.Clone(testbed.Stages[1:]), stageWorking))
+}
+
+// stages prints how long each stage took after the one before.
+func (b *bench) stages(samples []sample, stages []testbed.Stage) {
 	before := testbed.StageCreated
 	for _, stage := range stages {
 		previous := before

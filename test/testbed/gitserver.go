@@ -82,7 +82,7 @@ func newGitServer(ctx context.Context, h *home) (*GitServer, error) {
 	g := &GitServer{
 		home: h, root: filepath.Join(h.dir, "git"), backend: filepath.Join(strings.TrimSpace(string(folder)), "git-http-backend"),
 		users: map[string]string{}, repositories: map[string]*Repository{}, requests: map[string]int{}, keys: map[string]string{},
-		workers: make(chan struct{}, 4*runtime.NumCPU()),
+		workers: make(chan struct{}, runtime.NumCPU()),
 	}
 	if _, err := os.Stat(g.backend); err != nil {
 		return nil, fmt.Errorf("the test bed needs git with git-http-backend: install the full package of git: %w", err)
