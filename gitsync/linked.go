@@ -251,7 +251,10 @@ func (l *loop) settlePush(k *link, due []*news, results []git.RefResult, outcome
 		count("done")
 		l.worked = now
 		s.tip, s.tree, s.ours, s.pushed, s.since = n.commit, n.tree, true, now, time.Time{}
-		s.generation++
+		s.generation = n.generation
+		if !slices.Equal(s.hubKeys, n.hubKeys) {
+			s.hubKeys, t.untold = n.hubKeys, true
+		}
 		if s.refused != "" {
 			s.refused, s.retry, t.untold = "", retry{}, true
 		}

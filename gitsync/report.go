@@ -68,7 +68,9 @@ func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	l.want(t)
 	t.untold = t.untold || s.refused != ""
 	generation := s.generation
+	told := s.hubKeys
 	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed}
+	defer func() { t.untold = t.untold || !slices.Equal(s.hubKeys, told) }()
 	if tip.IsZero() {
 		return
 	}
@@ -79,6 +81,7 @@ func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	}
 	if s.ours = l.trusts(commit) && commit.Trailers.Get(repo.TrailerTenant) == t.name; s.ours {
 		s.tree, s.generation = commit.Tree, max(generation, trailerNumber(commit, repo.TrailerGeneration))
+		s.hubKeys, _ = announcedIn(t, s.tree) // what cannot be read announces nothing
 	}
 }
 
@@ -89,6 +92,9 @@ type news struct {
 	urgency report.Urgency
 	commit  git.Hash
 	tree    git.Hash
+	// generation of the commit, and the keys that its tree announces.
+	generation int64
+	hubKeys    []string
 }
 
 // report pushes what tenants have to know and is due, all in one push.
@@ -294,15 +300,37 @@ func (l *loop) commitStatus(n *news) (err error) {
 		// thousand of them in a second.
 		s.generation = max(s.generation, l.started.UnixMilli())
 	}
-	generation := s.generation + 1
+	if n.hubKeys, err = announcedIn(n.tenant, n.tree); err != nil {
+		return err
+	}
+	n.generation = s.generation + 1
+	if len(s.hubKeys) > 0 && !slices.Equal(n.hubKeys, s.hubKeys) {
+		// A CCM that was away finds the change of the keys behind the next commits,
+		// so the branch does not begin anew now or soon.
+		n.generation = s.generation - s.generation%anewEvery + anewEvery + 1
+	}
 	var parents []git.Hash
-	if !s.tip.IsZero() && generation%anewEvery != 0 {
+	if !s.tip.IsZero() && n.generation%anewEvery != 0 {
 		parents = []git.Hash{s.tip}
 	}
 	ref := repo.StatusRef(n.tenant.name)
 	n.commit, err = store.NewCommit(git.CommitSpec{
 		Tree: n.tree, Parents: parents, Author: l.committer(), Message: "status of " + n.tenant.name,
-		Trailers: l.trailers(ref, n.tenant.name, generation), Signer: l.signer,
+		Trailers: l.trailers(ref, n.tenant.name, n.generation), Signer: l.signer,
 	})
 	return err
+}
+
+// announcedIn are the hub's keys that a tree of a status branch tells the tenant
+// of.
+func announcedIn(t *tenant, tree git.Hash) ([]string, error) {
+	file, ok, err := t.store.File(tree, statePath(t.name))
+	if err != nil || !ok {
+		return nil, err
+	}
+	object, _ := repo.DecodeStatus(statePath(t.name), file)
+	if state, ok := object.(*v1alpha1.TenantState); ok {
+		return state.Status.HubKeys, nil
+	}
+	return nil, nil
 }

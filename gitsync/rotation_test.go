@@ -20,7 +20,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -176,4 +179,69 @@ func TestALoopThatBeginsLateSignsWithTheNewKey(t *testing.T) {
 	if next := l.anew(s.supervisor); !next.signer.PublicKey().Equal(stale.signer.PublicKey()) || next.renewal != l.renewal {
 		t.Error("the loop that takes its place does not have its keys")
 	}
+}
+
+// toldKeys waits until the Tenant says that its branch announces exactly these keys.
+func (a *actor) toldKeys(keys ...git.PublicKey) {
+	a.t.Helper()
+	var want []string
+	for _, key := range keys {
+		want = append(want, key.String())
+	}
+	eventually(a.t, "the keys of the branch", func() string {
+		if git := a.tenantObject().Status.Git; git == nil || !slices.Equal(git.HubKeys, want) {
+			return fmt.Sprintf("%+v, want %v", git, want)
+		}
+		return ""
+	})
+}
+
+func TestAKeyIsToldWhenItIsOnTheBranch(t *testing.T) {
+	b := newBench(t)
+	acme := b.tenant("acme")
+	acme.push(acme.whole("web", 80))
+	acme.hasPorts("web", 80)
+	acme.settled()
+	secret := b.keys()
+	old, err := git.ParsePrivateKey(secret.Data[v1alpha1.HubKeyIdentity])
+	must(t, err)
+	next, err := git.GenerateKey()
+	must(t, err)
+	pem, err := next.PEM()
+	must(t, err)
+	acme.toldKeys(old.PublicKey())
+	before := b.git.head("status/" + acme.name)
+
+	var closed atomic.Bool
+	closed.Store(true)
+	b.git.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		refuse := closed.Load() && strings.Contains(r.URL.String(), "receive-pack")
+		if refuse {
+			http.Error(w, "closed", http.StatusServiceUnavailable)
+		}
+		return refuse
+	})
+	secret.Data[v1alpha1.HubKeyNext], secret.Data[v1alpha1.HubKeyNextPublic] = pem, []byte(next.PublicKey().String()+"\n")
+	must(t, b.client.Update(t.Context(), secret))
+	eventually(t, "the hub notes the key", func() string {
+		if keys := acme.state().Status.HubKeys; len(keys) != 2 {
+			return fmt.Sprint(keys)
+		}
+		return ""
+	})
+	acme.toldKeys(old.PublicKey())
+	closed.Store(false)
+	acme.toldKeys(old.PublicKey(), next.PublicKey())
+
+	// The branch does not begin anew before those who were away had a chance.
+	said := b.git.native(b.git.bare, "log", "-1", "--format=%P %(trailers:key="+repo.TrailerGeneration+",valueonly)",
+		"-S"+next.PublicKey().String(), "status/"+acme.name)
+	var generation int
+	var parent string
+	if _, err := fmt.Sscan(said, &parent, &generation); err != nil || generation%anewEvery != 1 || parent != before {
+		t.Errorf("the announcement is on %s with generation %d (%v), want it on %s and as far from a new beginning as can be", parent, generation, err, before)
+	}
+	b.restart()
+	b.look()
+	acme.toldKeys(old.PublicKey(), next.PublicKey())
 }

@@ -173,6 +173,7 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) error {
 	now := &v1alpha1.TenantGitStatus{
 		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
 		ProblemCount: int32(len(problems)), Problems: first(problems), Review: t.reviewStatus(),
+		HubKeys: t.status.hubKeys,
 	}
 	if before != nil && equality.Semantic.DeepEqual(before, now) {
 		return nil

@@ -101,6 +101,7 @@ type statusBranch struct {
 	tree       git.Hash
 	generation int64
 	ours       bool                        // tip is signed by the hub
+	hubKeys    []string                    // that it announces
 	full       bool                        // everything was rendered once
 	dirty      map[string]client.ObjectKey // by path
 	since      time.Time                   // when there was first something to push

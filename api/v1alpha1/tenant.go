@@ -212,6 +212,11 @@ type TenantGitStatus struct {
 	// pending counts the pending fields.
 	// +optional
 	Pending int32 `json:"pending,omitempty"`
+	// hubKeys are the hub's public keys that the tenant's status branch tells of,
+	// the one in use first.
+	// +optional
+	// +listType=atomic
+	HubKeys []string `json:"hubKeys,omitempty"`
 	// review is the proposal that waits for people, where there is one.
 	// +optional
 	Review *ReviewStatus `json:"review,omitempty"`

@@ -169,8 +169,8 @@ func (o *Options) finishRotation(ctx context.Context) error {
 }
 
 // announced refuses a key that some tenant may not have been told of under a
-// signature of the present one: its CCM would not believe what the key signs. A
-// status that the hub cannot push is not told.
+// signature of the present one: its CCM would not believe what the key signs.
+// Told is what is on the status branch.
 func (h *hub) announced(ctx context.Context, key string) error {
 	untold, err := h.untold(ctx, key)
 	if err != nil {
@@ -221,16 +221,19 @@ func line(file []byte) string {
 	return first
 }
 
-// untold are the tenants whose status does not announce a key.
+// untold are the tenants whose status branch does not announce a key.
 func (h *hub) untold(ctx context.Context, key string) ([]string, error) {
-	var states v1alpha1.TenantStateList
-	if err := h.List(ctx, &states); err != nil {
+	var tenants v1alpha1.TenantList
+	if err := h.List(ctx, &tenants); err != nil {
 		return nil, err
 	}
 	var names []string
-	for _, state := range states.Items {
-		if !slices.ContainsFunc(state.Status.HubKeys, func(k string) bool { return sameKey(k, key) }) {
-			names = append(names, strings.TrimPrefix(state.Namespace, v1alpha1.TenantNamespacePrefix))
+	for _, t := range tenants.Items {
+		if !t.DeletionTimestamp.IsZero() {
+			continue // it will hear a last word and no more
+		}
+		if t.Status.Git == nil || !slices.ContainsFunc(t.Status.Git.HubKeys, func(k string) bool { return sameKey(k, key) }) {
+			names = append(names, t.Name)
 		}
 	}
 	return names, nil
