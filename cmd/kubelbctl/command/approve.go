@@ -19,11 +19,13 @@ package command
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/cmd/kubelbctl/clone"
+	"github.com/kubelb/gitops/gitsync/describe"
 )
 
 func newApprove(o *Options) *cobra.Command {
@@ -126,7 +128,7 @@ func (a *approver) commit(ctx context.Context, c *clone.Clone, commit string) er
 	if err != nil {
 		parent = ""
 	}
-	s, err := differ{clone: c}.commits(ctx, parent, commit, nil)
+	s, err := approved(ctx, c, parent, commit)
 	if err != nil {
 		return err
 	}
@@ -141,6 +143,39 @@ func (a *approver) commit(ctx context.Context, c *clone.Clone, commit string) er
 		}
 		return c.Talk(ctx, "commit", "--quiet", "--allow-empty", "--gpg-sign", "--message", message)
 	})
+}
+
+// approved describes what the approval of a commit makes of the files that it
+// changed. Where the hub has refused what was on main before, that is more than
+// the commit's own change.
+func approved(ctx context.Context, c *clone.Clone, parent, commit string) (describe.Summary, error) {
+	d := differ{clone: c}
+	was, now, err := c.Changed(ctx, parent, commit)
+	if err != nil {
+		return describe.Summary{}, err
+	}
+	before, after, err := d.trees(ctx, parent, commit, nil)
+	if err != nil {
+		return describe.Summary{}, err
+	}
+	if base := c.Ref(ctx, baseOf(c)); base != "" {
+		kept, err := c.Tree(ctx, base, repo.TrustedDir, repo.RefusedDir)
+		if err != nil {
+			return describe.Summary{}, err
+		}
+		maps.Copy(was, now)
+		for path := range was {
+			if _, refused := kept[repo.RefusedDir+"/"+path]; !refused {
+				continue
+			}
+			delete(before, path)
+			if file, ok := kept[repo.TrustedDir+"/"+path]; ok {
+				before[path] = file
+			}
+		}
+	}
+	assigned, err := d.assigned(ctx, before, after)
+	return describe.CompareAt(before, after, assigned), err
 }
 
 // sign makes a signed commit on main and pushes it. A commit that turned out

@@ -248,6 +248,16 @@ func TestApprove(t *testing.T) {
 	}
 	w.verified(w.ada, "HEAD", public)
 	w.golden("approve-not-on-main", 1, w.ada, "approve", w.git(w.ada, "rev-parse", "origin/intent/acme"))
+	// What is told is the change of what counts, not of the commit alone.
+	w.git(w.ada, "fetch", "--quiet")
+	w.commit(w.ada, "main", "Not signed", map[string]string{webPath: balancer("web", "  ports:\n  - {name: http, port: 6666, protocol: TCP}\n")})
+	w.commit(w.ada, "main", "Not signed either", map[string]string{webPath: balancer("web", "  lbPolicy: LeastRequest\n  ports:\n  - {name: http, port: 6666, protocol: TCP}\n")})
+	w.git(w.hub, "fetch", "--quiet")
+	w.commit(w.hub, "base/main", "integrate", map[string]string{
+		"refused/" + webPath: "why\n", "trusted/" + webPath: balancer("web", http), "refused/" + apiPath: "why\n",
+	})
+	w.git(w.ada, "fetch", "--quiet")
+	w.golden("approve-refused-before", 0, w.ada, "approve", "HEAD", "--dry-run")
 	// A key that cannot sign leaves nothing behind.
 	if err := os.Remove(filepath.Join(w.home, "ada_key")); err != nil {
 		t.Fatal(err)

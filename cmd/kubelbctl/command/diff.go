@@ -126,13 +126,18 @@ func (d differ) dirs() []string {
 	return nil
 }
 
+// baseOf is the branch that says what was decided.
+func baseOf(c *clone.Clone) string {
+	return strings.TrimPrefix(repo.BaseRef(repo.RefPrefix+c.Main), repo.RefPrefix)
+}
+
 // people compares main and every intent branch with base.
 func (d differ) people(ctx context.Context, o *Options) (people, error) {
 	main, err := o.tip(ctx, d.clone)
 	if err != nil {
 		return people{}, err
 	}
-	baseBranch := strings.TrimPrefix(repo.BaseRef(repo.RefPrefix+d.clone.Main), repo.RefPrefix)
+	baseBranch := baseOf(d.clone)
 	base := d.clone.Ref(ctx, baseBranch)
 	if base == "" {
 		return people{}, usage(fmt.Sprintf("Fetch all branches: git fetch %s. To compare two revisions, name them: REV..REV.", d.clone.Remote),
