@@ -40,6 +40,12 @@ import (
 // both streams, and what it exited with.
 func (s *scene) ctl(args ...string) (string, int) {
 	s.Helper()
+	return s.ctlIn("", append(os.Environ(), "KUBECONFIG="+system.Hub.Kubeconfig), args...)
+}
+
+// ctlIn runs kubelbctl in a folder.
+func (s *scene) ctlIn(dir string, environment []string, args ...string) (string, int) {
+	s.Helper()
 	root, err := testbed.ModuleRoot()
 	if err != nil {
 		s.Fatal(err)
@@ -49,7 +55,7 @@ func (s *scene) ctl(args ...string) (string, int) {
 		s.Fatal(err)
 	}
 	cmd := exec.CommandContext(s.ctx, programs[0], args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+system.Hub.Kubeconfig)
+	cmd.Dir, cmd.Env = dir, environment
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()

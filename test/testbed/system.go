@@ -467,6 +467,14 @@ func (s *System) StartCCM(ctx context.Context, tenant string, args ...string) er
 	return err
 }
 
+// RestartCCM starts a tenant's CCM as it was started before, with the hub's key
+// of that time. It must have ended.
+func (s *System) RestartCCM(tenant string) (err error) {
+	m := s.ccms[tenant]
+	m.ccm, err = s.Start(Command{Name: m.ccm.Name, Path: m.ccm.cmd.Path, Args: m.ccm.cmd.Args[1:]})
+	return err
+}
+
 // KillCCM ends a tenant's CCM at once, as kill -9 does.
 func (s *System) KillCCM(tenant string) { s.ccms[tenant].ccm.Kill() }
 
