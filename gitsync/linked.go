@@ -254,6 +254,7 @@ func (l *loop) settlePush(k *link, due []*news, results []git.RefResult, outcome
 		s.generation = n.generation
 		if !slices.Equal(s.hubKeys, n.hubKeys) {
 			s.hubKeys, t.untold = n.hubKeys, true
+			l.inbox.signal() // another turn tells the Tenant
 		}
 		if s.refused != "" {
 			s.refused, s.retry, t.untold = "", retry{}, true
