@@ -42,7 +42,8 @@ import (
 )
 
 const (
-	acme = "acme"
+	acme   = "acme"
+	globex = "globex"
 	// patience bounds every wait: a CCM that waits for review and hears of nothing
 	// looks once a minute.
 	patience = 2 * time.Minute
@@ -60,7 +61,7 @@ func run(m *testing.M) int {
 	defer cancel()
 	var err error
 	system, err = testbed.NewSystem(ctx, testbed.SystemOptions{
-		Options:  testbed.Options{Name: "e2eforge", Tenants: []string{acme}, Forge: true},
+		Options:  testbed.Options{Name: "e2eforge", Tenants: []string{acme, globex}, Forge: true},
 		Interval: 2 * time.Second,
 	})
 	if err != nil {
@@ -88,8 +89,21 @@ type pullRequest struct {
 
 type scene struct {
 	*testing.T
-	ctx  context.Context
-	seen int // number of the pull request that was merged or closed last
+	ctx    context.Context
+	tenant string
+	name   string // of the Service, in namespace default
+	seen   int    // number of the pull request that was merged or closed last
+}
+
+func newScene(t *testing.T, tenant, name string) *scene {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(system.Tails())
+		}
+	})
+	return &scene{T: t, ctx: ctx, tenant: tenant, name: name}
 }
 
 func (s *scene) eventually(what string, ask func() error) {
@@ -151,7 +165,7 @@ func (s *scene) set(pr pullRequest, state string) {
 func (s *scene) service() *corev1.Service {
 	s.Helper()
 	var service corev1.Service
-	if err := system.TenantClient(acme).Get(s.ctx, client.ObjectKey{Namespace: "default", Name: "web"}, &service); err != nil {
+	if err := system.TenantClient(s.tenant).Get(s.ctx, client.ObjectKey{Namespace: "default", Name: s.name}, &service); err != nil {
 		s.Fatal(err)
 	}
 	return &service
@@ -162,7 +176,7 @@ func (s *scene) ports(ports ...int32) {
 	service := s.service()
 	patch := client.MergeFrom(service.DeepCopy())
 	service.Spec.Ports = servicePorts(ports)
-	if err := system.TenantClient(acme).Patch(s.ctx, service, patch); err != nil {
+	if err := system.TenantClient(s.tenant).Patch(s.ctx, service, patch); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -172,6 +186,27 @@ func servicePorts(ports []int32) (out []corev1.ServicePort) {
 		out = append(out, corev1.ServicePort{Name: fmt.Sprintf("p%d", p), Port: p})
 	}
 	return out
+}
+
+// required has the tenant's changes wait for people.
+func (s *scene) required() {
+	s.Helper()
+	tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: s.tenant}}
+	required := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"git":{"review":"Required"}}}`))
+	if err := system.HubClient.Patch(s.ctx, tenant, required); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *scene) create(ports ...int32) {
+	s.Helper()
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: s.name},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: servicePorts(ports)},
+	}
+	if err := system.TenantClient(s.tenant).Create(s.ctx, service); err != nil {
+		s.Fatal(err)
+	}
 }
 
 // pending waits until the Service says where it waits, or that it does not.
@@ -224,7 +259,7 @@ func (s *scene) lives(held int, ports ...int32) {
 	s.Helper()
 	s.eventually(fmt.Sprintf("ports %v, %d held", ports, held), func() error {
 		var lb v1alpha1.LoadBalancer
-		key := client.ObjectKey{Namespace: v1alpha1.TenantNamespace(acme), Name: repo.ObjectName("default", "web")}
+		key := client.ObjectKey{Namespace: v1alpha1.TenantNamespace(s.tenant), Name: repo.ObjectName("default", s.name)}
 		if err := system.HubClient.Get(s.ctx, key, &lb); err != nil {
 			return err
 		}
@@ -238,7 +273,7 @@ func (s *scene) lives(held int, ports ...int32) {
 			}
 		}
 		var tenant v1alpha1.Tenant
-		if err := system.HubClient.Get(s.ctx, client.ObjectKey{Name: acme}, &tenant); err != nil {
+		if err := system.HubClient.Get(s.ctx, client.ObjectKey{Name: s.tenant}, &tenant); err != nil {
 			return err
 		}
 		if len(is) != len(ports) || tenant.Status.Git == nil || int(tenant.Status.Git.Held) != held {
@@ -252,26 +287,9 @@ func (s *scene) lives(held int, ports ...int32) {
 }
 
 func TestReviewOnGitea(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
-	defer cancel()
-	s := &scene{T: t, ctx: ctx}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(system.Tails())
-		}
-	})
-	tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: acme}}
-	required := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"git":{"review":"Required"}}}`))
-	if err := system.HubClient.Patch(ctx, tenant, required); err != nil {
-		t.Fatal(err)
-	}
-	service := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"},
-		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: servicePorts([]int32{8080})},
-	}
-	if err := system.TenantClient(acme).Create(ctx, service); err != nil {
-		t.Fatal(err)
-	}
+	s := newScene(t, acme, "web")
+	s.required()
+	s.create(8080)
 	pr := s.opened("acme: Service default/web created", "8080/TCP")
 	s.pending(pr.URL)
 	s.toldOnce(pr.URL)
