@@ -192,6 +192,33 @@ func (l *loop) changes(ctx context.Context, tenant string, tip git.Hash, p propo
 	return l.between(tenant, made.Tree, after)
 }
 
+// meant is changes where it matters what the tenant asked for: the hub proposes a
+// change of what counts, although main has something else at paths that nobody
+// entitled has signed. Base says what counted so far; a merge of the proposal
+// ends that.
+func (l *loop) meant(ctx context.Context, tenant string, tip git.Hash, p proposal, after git.Hash) (before, now repo.Tree, err error) {
+	if before, now, err = l.changes(ctx, tenant, tip, p, after); err != nil || l.source.Spec.Verify != v1alpha1.VerifyRequire {
+		return before, now, err
+	}
+	for path := range merged(before, now) {
+		_, refused, err := l.store.Lookup(l.base.tree, repo.RefusedDir+"/"+path)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !refused {
+			continue
+		}
+		file, ok, err := l.store.File(l.base.tree, repo.TrustedDir+"/"+path)
+		if err != nil {
+			return nil, nil, err
+		}
+		if delete(before, path); ok {
+			before[path] = file
+		}
+	}
+	return before, now, nil
+}
+
 // between returns the files of a tenant's wishes in which two trees differ.
 func (l *loop) between(tenant string, a, b git.Hash) (before, after repo.Tree, err error) {
 	before, after = repo.Tree{}, repo.Tree{}
@@ -250,7 +277,7 @@ func (l *loop) reviewed(ctx context.Context, d *decision, last repo.Integrated, 
 
 // recall hands in the intent version behind a review.
 func (l *loop) recall(ctx context.Context, d *decision, p *proposal, outcome repo.ReviewOutcome, in *integrate.Input) error {
-	before, after, err := l.changes(ctx, d.tenant.name, d.review.tip, *p, p.Tree)
+	before, after, err := l.meant(ctx, d.tenant.name, d.review.tip, *p, p.Tree)
 	if err != nil {
 		return err
 	}
@@ -282,7 +309,7 @@ func (d *decision) note(commit string, generation int64, outcome repo.ReviewOutc
 
 // reopen takes back that a review was rejected: base becomes what it was.
 func (l *loop) reopen(ctx context.Context, d *decision, p *proposal, in *integrate.Input) error {
-	before, after, err := l.changes(ctx, d.tenant.name, d.review.tip, *p, p.Tree)
+	before, after, err := l.meant(ctx, d.tenant.name, d.review.tip, *p, p.Tree)
 	if err != nil {
 		return err
 	}
@@ -378,7 +405,7 @@ var outcomes = map[forge.State]repo.ReviewOutcome{forge.Closed: repo.ReviewClose
 // or in content, however it came there.
 func (l *loop) taken(ctx context.Context, d *decision, p proposal) (bool, error) {
 	tip := d.review.commits[0]
-	before, after, err := l.changes(ctx, d.tenant.name, d.review.tip, p, tip.Tree)
+	before, after, err := l.meant(ctx, d.tenant.name, d.review.tip, p, tip.Tree)
 	if err != nil {
 		return false, err
 	}

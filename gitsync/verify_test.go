@@ -315,6 +315,39 @@ func TestMergesOnMain(t *testing.T) {
 	acme.unverified(acme.path("api"))
 }
 
+// TestAProposalOverARefusedVersion: what the tenant asks for is told from what
+// counts, not from what somebody put on main.
+func TestAProposalOverARefusedVersion(t *testing.T) {
+	b, acme, _ := begun(t)
+	ada, mallory := b.person("ada"), b.person("mallory")
+	b.verify(v1alpha1.VerifyRequire, ada.reviewer())
+	b.look()
+	ada.signs(true)
+	ada.port(acme.path("web"), 80, 90)
+	ada.push("Held")
+	acme.hasPorts("web", 90)
+	acme.held(1)
+	mallory.port(acme.path("web"), 90, 666)
+	mallory.push("Mine")
+	acme.unverified(acme.path("web"))
+
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 80, 443)})
+	proposal := acme.proposes("web", 90, 443)
+	for range 2 {
+		b.look()
+	}
+	acme.decided()
+	acme.held(1)
+	if now := b.git.head(acme.review()); now != proposal {
+		t.Errorf("what nobody changed was proposed anew: %s, then %s", proposal, now)
+	}
+	ada.mergeReview(acme)
+	acme.hasPorts("web", 90, 443)
+	acme.unverified()
+	acme.over()
+	acme.held(1)
+}
+
 func TestARepositorySetBackIsNotFollowed(t *testing.T) {
 	b := newBench(t)
 	acme := b.tenant("acme")
