@@ -40,6 +40,7 @@ type task struct {
 	plan     plan.Plan
 	current  map[string]repo.Object // in the hub now, by path
 	differs  bool                   // there is something to write, whoever does it
+	confirms bool                   // it lets removals through that people confirmed
 	outcomes []outcome
 }
 
@@ -117,7 +118,7 @@ func (l *loop) task(ctx context.Context, t *tenant, listed map[string][]plan.Ref
 	if w.plan, err = l.planTenant(ctx, t, listed); err != nil {
 		return nil, err
 	}
-	if err := l.guard(ctx, t, &w.plan); err != nil {
+	if w.confirms, err = l.guard(ctx, t, &w.plan); err != nil {
 		return nil, err
 	}
 	w.differs = len(w.plan.Apply)+len(w.plan.Prune) > 0
@@ -150,6 +151,12 @@ func (l *loop) settleTask(ctx context.Context, w *task) error {
 	t.untold = true
 	changed := !a.known || a.dir != w.dir
 	a.known, a.root, a.dir = true, l.truth.followed, w.dir
+	if w.confirms && len(a.retry) == 0 { // not before: a hub that dies needs it again
+		if err := l.dropAnnotation(ctx, t.object, v1alpha1.AnnotationConfirm); err != nil {
+			a.known = false
+			return err
+		}
+	}
 	if !changed {
 		return nil
 	}
@@ -212,8 +219,8 @@ func (l *loop) releases(t *tenant) bool {
 }
 
 // guard keeps back removals by people when they are too many, until the main
-// commit is confirmed.
-func (l *loop) guard(ctx context.Context, t *tenant, p *plan.Plan) error {
+// commit is confirmed. It reports whether it is, and all may go.
+func (l *loop) guard(ctx context.Context, t *tenant, p *plan.Plan) (confirmed bool, err error) {
 	var paths []string
 	for _, ref := range p.Prune {
 		paths = append(paths, ref.Path)
@@ -221,14 +228,13 @@ func (l *loop) guard(ctx context.Context, t *tenant, p *plan.Plan) error {
 	removals := plan.Removals{Confirmed: l.releases(t), ByHub: map[string]bool{}}
 	if len(paths) > 0 {
 		if err := l.revisions(ctx, paths); err != nil {
-			return err
+			return false, err
 		}
 		for _, path := range paths {
 			removals.ByHub[path] = l.history.newest[path].hub
 		}
-		var err error
 		if removals.Wishes, err = l.wishesBefore(t, p); err != nil {
-			return err
+			return false, err
 		}
 	}
 	var guarded []plan.Ref
@@ -243,10 +249,7 @@ func (l *loop) guard(ctx context.Context, t *tenant, p *plan.Plan) error {
 			Remedy:  fmt.Sprintf("if the removals are meant, annotate the Tenant with %s: %s; else revert them", v1alpha1.AnnotationConfirm, l.main.Hash),
 		}}
 	}
-	if removals.Confirmed && len(guarded) == 0 {
-		return l.dropAnnotation(ctx, t.object, v1alpha1.AnnotationConfirm)
-	}
-	return nil
+	return removals.Confirmed && len(guarded) == 0, nil
 }
 
 // wishesBefore counts the wishes that the hub has of a tenant before a plan is

@@ -185,6 +185,9 @@ func (l *loop) close() {
 // end is for a loop that takes no more turns.
 func (l *loop) end() {
 	l.close()
+	for key := range l.links {
+		l.inbox.unfollow(key)
+	}
 	for _, t := range l.tenants {
 		t.unmeasure()
 	}

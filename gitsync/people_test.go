@@ -306,6 +306,44 @@ func TestRemovalsByPeopleAreGuarded(t *testing.T) {
 	acme.hasPorts("web7", 87)
 }
 
+// A hub that dies before it carried out what was confirmed needs no second
+// confirmation.
+func TestAConfirmationOutlivesAHubThatDies(t *testing.T) {
+	s := newStepper(t)
+	acme := s.tenant("acme")
+	acme.push(acme.many(8))
+	s.run(0, "")
+	ada := s.git.clone()
+	for i := range 7 {
+		ada.git("rm", "-q", acme.path(fmt.Sprintf("web%d", i)))
+	}
+	removal := ada.push("Clean up")
+	s.run(0, "")
+	if acme.ready() != v1alpha1.ReasonApplyGuarded {
+		t.Fatalf("the removals are not guarded: %s", acme.ready())
+	}
+	s.annotate(acme.tenantObject(), v1alpha1.AnnotationConfirm, removal)
+	for at := 1; ; at++ {
+		s.run(at, killed)
+		where, cut := s.cut.happened()
+		if !cut {
+			t.Fatal("nothing was removed")
+		}
+		if strings.HasPrefix(where, "delete ") {
+			break
+		}
+	}
+	s.run(0, "")
+	for i := range 7 {
+		if name := fmt.Sprintf("web%d", i); acme.lb(name) != nil {
+			t.Errorf("%s is there: %s", name, acme.ready())
+		}
+	}
+	if left := acme.tenantObject().Annotations[v1alpha1.AnnotationConfirm]; left != "" {
+		t.Errorf("the annotation %s stays", left)
+	}
+}
+
 // ready returns the reason of a tenant's condition Ready.
 func (a *actor) ready() string {
 	for _, c := range a.state().Status.Conditions {
