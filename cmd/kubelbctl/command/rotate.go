@@ -29,7 +29,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/seal"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/describe"
@@ -179,15 +178,6 @@ func (h *hub) announced(ctx context.Context, key string) error {
 	if len(untold) > 0 {
 		return refuse("Wait until the hub has told them; kubelbctl status says what is in the way.", "not told yet: %s", strings.Join(untold, ", "))
 	}
-	var tenants v1alpha1.TenantList
-	if err := h.List(ctx, &tenants); err != nil {
-		return h.explain(err, "Tenants")
-	}
-	for i := range tenants.Items {
-		if p := deaf(&tenants.Items[i]); p != nil {
-			return refuse(describe.Visible(p.Remedy), "tenant %s is not told anything: %s", tenants.Items[i].Name, describe.Visible(p.Message))
-		}
-	}
 	var sources v1alpha1.GitSourceList
 	if err := h.List(ctx, &sources); err != nil {
 		return h.explain(err, "GitSources")
@@ -196,20 +186,6 @@ func (h *hub) announced(ctx context.Context, key string) error {
 		source := &sources.Items[i]
 		if ready, message := readiness(source.Status.Conditions); ready != string(metav1.ConditionTrue) {
 			return refuse("Wait until it is Ready: before that tenants hear nothing.", "GitSource %s/%s is not Ready: %s", source.Namespace, source.Name, describe.Visible(message))
-		}
-	}
-	return nil
-}
-
-// deaf is why the hub cannot tell a tenant anything, nil if it can: its server
-// refuses its status branch, or its intent source cannot be followed.
-func deaf(t *v1alpha1.Tenant) *v1alpha1.Problem {
-	if t.Status.Git == nil {
-		return nil
-	}
-	for i, p := range t.Status.Git.Problems {
-		if p.Path == repo.TenantDir(t.Name) && (p.Reason == v1alpha1.ReasonPushFailed || p.Field == "spec.git.intentSourceRef") {
-			return &t.Status.Git.Problems[i]
 		}
 	}
 	return nil

@@ -23,7 +23,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,9 +65,7 @@ func newPlane(t *testing.T) *plane {
 	if err := os.WriteFile(p.config, environment.KubeConfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"kubelb", "tenant-acme"} {
-		p.make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
-	}
+	p.make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kubelb"}})
 	return p
 }
 
@@ -111,8 +108,6 @@ func TestTheSigningKeyIsNotChangedBeforeAllAreTold(t *testing.T) {
 	p.make(source)
 	tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: "acme"}}
 	p.make(tenant)
-	state := &v1alpha1.TenantState{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-acme", Name: v1alpha1.DefaultName}}
-	p.make(state)
 	finish := []string{"keys", "rotate", "--signing", "--finish"}
 
 	p.says(1, "no new key is announced", finish...)
@@ -123,22 +118,13 @@ func TestTheSigningKeyIsNotChangedBeforeAllAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := strings.TrimSpace(string(secret.Data[v1alpha1.HubKeyNextPublic]))
-	p.tells(state, func() { state.Status.HubKeys = []string{old, next + " announced"} })
+	p.tells(tenant, func() { tenant.Status.Git = &v1alpha1.TenantGitStatus{HubKeys: []string{old}} })
+	p.says(1, "not told yet: acme", finish...)
+	p.tells(tenant, func() { tenant.Status.Git.HubKeys = []string{old, next + " announced"} })
 	p.says(1, "GitSource kubelb/fleet is not Ready", finish...)
 	p.tells(source, func() {
 		source.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Succeeded", LastTransitionTime: metav1.Now()}}
 	})
-	for _, problem := range []v1alpha1.Problem{
-		{Reason: v1alpha1.ReasonPushFailed, Message: "the server refuses the hub's push", Remedy: "allow it"},
-		{Reason: v1alpha1.ReasonGitUnavailable, Field: "spec.git.intentSourceRef", Message: "it does not serve", Remedy: "see GitSource kubelb/own"},
-	} {
-		problem.Path, problem.Object = repo.TenantDir("acme"), "Tenant acme"
-		p.tells(tenant, func() {
-			tenant.Status.Git = &v1alpha1.TenantGitStatus{ProblemCount: 1, Problems: []v1alpha1.Problem{problem}}
-		})
-		p.says(1, "tenant acme is not told anything: "+problem.Message, finish...)
-	}
-	p.tells(tenant, func() { tenant.Status.Git = nil })
 	p.says(0, "the hub signs with "+next, finish...)
 	if err := p.Get(t.Context(), client.ObjectKeyFromObject(secret), secret); err != nil {
 		t.Fatal(err)
