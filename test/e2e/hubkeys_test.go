@@ -117,6 +117,13 @@ func TestTheHubsSigningKeyIsRotated(t *testing.T) {
 	if err := system.Git.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.eventually("kubectl to show that both were told", func() error {
+		out, err := system.Kubectl(s.ctx, "get", "tenants", acme, globex, "-o", "custom-columns=TENANT:.metadata.name,KEYS:.status.git.hubKeys")
+		if err == nil && strings.Count(out, announced) != 2 {
+			err = errors.New(out)
+		}
+		return err
+	})
 	s.eventually("the end of the rotation", func() error {
 		if out, code := s.ctl("keys", "rotate", "--signing", "--finish"); code != 0 || !strings.Contains(out, "the hub signs with "+announced) {
 			return fmt.Errorf("exit %d: %s", code, out)

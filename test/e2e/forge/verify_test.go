@@ -19,6 +19,7 @@ package forge
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +125,19 @@ func (s *scene) verify(ctx context.Context, mode v1alpha1.VerifyMode, forge bool
 	}
 }
 
+// moved waits until the forge has seen a person's commit on a review branch.
+func (s *scene) moved(pr pullRequest) {
+	s.Helper()
+	s.eventually("the forge to see a person's commit", func() error {
+		var now pullRequest
+		err := system.Repository.API(s.ctx, testbed.Reviewer, http.MethodGet, fmt.Sprintf("/pulls/%d", pr.Number), nil, &now)
+		if err == nil && now.Head.Sha == pr.Head.Sha {
+			err = fmt.Errorf("it is at %s", now.Head.Sha)
+		}
+		return err
+	})
+}
+
 // refused waits until the Service says that what is on main does not count.
 func (s *scene) refused(words ...string) {
 	s.Helper()
@@ -162,10 +176,22 @@ func TestMergesOfTheForgeCountOnlyWhereItIsTrusted(t *testing.T) {
 	s.lives(0, 8080)
 	s.pending("")
 
+	// An approval on the review branch comes with the merge.
+	s.ports(8079)
+	pr := s.opened("8079/TCP")
+	ada.git("fetch", "--quiet")
+	ada.git("checkout", "--quiet", "--detach", pr.Head.Sha)
+	ada.git("commit", "--quiet", "-S", "--allow-empty", "-m", "Approve", "-m", "Kubelb-Approves: "+pr.Head.Sha)
+	ada.git("push", "--quiet", "origin", "HEAD:review/"+globex)
+	s.moved(pr)
+	s.merge(pr, "merge")
+	s.lives(0, 8079)
+	s.pending("")
+
 	s.ports(8081)
 	s.merge(s.opened("8081/TCP"), "squash")
 	s.refused("stays in force")
-	s.lives(2, 8080) // what was merged is decided, and not in force
+	s.lives(2, 8079) // what was merged is decided, and not in force
 	ada.approves()
 	s.lives(0, 8081)
 
@@ -180,19 +206,25 @@ func TestMergesOfTheForgeCountOnlyWhereItIsTrusted(t *testing.T) {
 		s.pending("")
 	}
 	s.ports(8085)
-	pr := s.opened("8085/TCP")
+	pr = s.opened("8085/TCP")
 	ada.alters("port: 8085", "port: 6666")
-	s.eventually("the forge to see the person's commit", func() error {
-		var now pullRequest
-		err := system.Repository.API(s.ctx, testbed.Reviewer, "GET", fmt.Sprintf("/pulls/%d", pr.Number), nil, &now)
-		if err == nil && now.Head.Sha == pr.Head.Sha {
-			err = fmt.Errorf("it is at %s", now.Head.Sha)
-		}
-		return err
-	})
+	s.moved(pr)
 	s.merge(pr, "squash")
 	s.refused("stays in force")
 	s.lives(2, 8084)
 	ada.approves()
 	s.lives(1, 6666)
+
+	// What was closed does not come back by a merge that nobody has signed.
+	s.ports(8086)
+	pr = s.opened("8086/TCP")
+	s.set(pr, "closed")
+	s.pending("")
+	s.lives(2, 6666)
+	ada.git("fetch", "--quiet")
+	ada.git("checkout", "--quiet", "--detach", "origin/main")
+	ada.git("merge", "--quiet", "--no-ff", "--no-edit", "origin/review/"+globex)
+	ada.git("push", "--quiet", "origin", "HEAD:main")
+	s.refused("not signed", "stays in force")
+	s.lives(2, 6666)
 }
