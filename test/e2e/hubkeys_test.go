@@ -124,6 +124,10 @@ func TestTheHubsSigningKeyIsRotated(t *testing.T) {
 		}
 		return err
 	})
+	s.suspend(true)
+	s.sourceSays(v1alpha1.ReasonSuspended)
+	refused(1, "GitSource kubelb/fleet is not Ready: ", "--signing", "--finish")
+	s.suspend(false)
 	s.eventually("the end of the rotation", func() error {
 		if out, code := s.ctl("keys", "rotate", "--signing", "--finish"); code != 0 || !strings.Contains(out, "the hub signs with "+announced) {
 			return fmt.Errorf("exit %d: %s", code, out)
@@ -164,6 +168,16 @@ func TestTheHubsSigningKeyIsRotated(t *testing.T) {
 	}
 	refused(1, "no new key is announced", "--signing", "--finish")
 	s.sourceReady()
+}
+
+// suspend sets spec.suspend of the GitSource.
+func (s *scene) suspend(yes bool) {
+	s.Helper()
+	_, err := system.Kubectl(s.ctx, "--namespace", testbed.HubNamespace, "patch", "gitsource", testbed.SourceName,
+		"--type", "merge", "--patch", fmt.Sprintf(`{"spec":{"suspend":%t}}`, yes))
+	if err != nil {
+		s.Fatal(err)
+	}
 }
 
 // stolen has a thief of the old key write a status, which a CCM that has seen the
