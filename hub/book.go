@@ -242,7 +242,7 @@ func (h *hub) rebuildBook(ctx context.Context) error {
 	h.book.reset(allocator)
 	h.book.hold(list.Items)
 	for i := range states.Items {
-		h.book.reserve(&states.Items[i])
+		h.book.reserve(h.speaksOf(&states.Items[i]), &states.Items[i])
 	}
 	return nil
 }
@@ -267,7 +267,7 @@ func (h *hub) loadTenant(ctx context.Context, state *v1alpha1.TenantState) (load
 	h.book.mu.Lock()
 	defer h.book.mu.Unlock()
 	h.book.hold(list.Items)
-	h.book.reserve(state)
+	h.book.reserve(state.Namespace, state)
 	h.book.restored[state.Namespace] = true
 	return true, nil
 }
@@ -302,9 +302,9 @@ func (b *book) hold(list []v1alpha1.LoadBalancer) {
 	}
 }
 
-func (b *book) reserve(state *v1alpha1.TenantState) {
+func (b *book) reserve(namespace string, state *v1alpha1.TenantState) {
 	for _, r := range state.Status.Reservations {
-		b.allocator.Reserve(assign.Owner{Tenant: state.Namespace, Name: r.Name}, parseAddresses(r.Addresses))
+		b.allocator.Reserve(assign.Owner{Tenant: namespace, Name: r.Name}, parseAddresses(r.Addresses))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ type reservations struct {
 }
 
 // keepReservation returns when the reservation is stored. A namespace that is on
-// its way out has no place for it; the book keeps it for as long as it lives.
+// its way out has no place for it: then the hub's has.
 func (h *hub) keepReservation(ctx context.Context, namespace string, reservation v1alpha1.Reservation) error {
 	h.reservations.add(namespace, reservation)
 	writer := h.reservations.writer(namespace)
@@ -51,18 +52,14 @@ func (h *hub) keepReservation(ctx context.Context, namespace string, reservation
 		return nil // whoever had the lock before took it along
 	}
 	state, err := h.tenantState(ctx, namespace)
+	if tenant, ok := tenantOf(namespace); ok && state == nil && err == nil {
+		state, err = h.lastingState(ctx, tenant)
+	}
 	if state == nil && err == nil {
 		return nil
 	}
 	if err == nil {
-		kept := slices.DeleteFunc(slices.Clone(state.Status.Reservations), func(r v1alpha1.Reservation) bool {
-			_, again := pending[r.Name]
-			return again
-		})
-		for _, r := range pending {
-			kept = append(kept, r)
-		}
-		err = h.writeReservations(ctx, state, kept)
+		err = h.writeReservations(ctx, state, merge(state.Status.Reservations, slices.Collect(maps.Values(pending))))
 	}
 	if err != nil {
 		for _, r := range pending {
@@ -106,20 +103,22 @@ func newReservations() *reservations {
 // expireReservations drops those whose time is over and those whose load
 // balancer is back and has an address, and returns when the next one is due.
 func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantState) (next time.Duration, err error) {
-	if len(state.Status.Reservations) == 0 {
+	lasting := state.Namespace == h.Namespace
+	if len(state.Status.Reservations) == 0 && !lasting {
 		return 0, nil
 	}
-	writer := h.reservations.writer(state.Namespace)
+	namespace := h.speaksOf(state)
+	writer := h.reservations.writer(namespace)
 	writer.Lock()
 	defer writer.Unlock()
-	if state, err = h.tenantState(ctx, state.Namespace); err != nil || state == nil {
+	if state, err = get(ctx, h.client, &v1alpha1.TenantState{}, client.ObjectKeyFromObject(state)); err != nil || state == nil {
 		return 0, err
 	}
 	now := h.now()
 	var kept []v1alpha1.Reservation
 	var expired []types.NamespacedName
 	for _, r := range state.Status.Reservations {
-		key := types.NamespacedName{Namespace: state.Namespace, Name: r.Name}
+		key := types.NamespacedName{Namespace: namespace, Name: r.Name}
 		lb, err := get(ctx, h.client, &v1alpha1.LoadBalancer{}, key)
 		if err != nil {
 			return 0, err
@@ -142,6 +141,9 @@ func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantStat
 	}
 	for _, key := range expired {
 		h.wake(h.book.expire(key))
+	}
+	if lasting && len(kept) == 0 {
+		return 0, client.IgnoreNotFound(h.client.Delete(ctx, state))
 	}
 	return next, nil
 }

@@ -34,6 +34,7 @@ import (
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/hub"
+	"github.com/kubelb/gitops/test/leash"
 	"github.com/kubelb/gitops/xds/ir"
 
 	corev1 "k8s.io/api/core/v1"
@@ -89,6 +90,9 @@ func withAPIServer(m *testing.M) (int, error) {
 	c, err := env.Start()
 	if err != nil {
 		return 0, fmt.Errorf("start an API server (`make tools` installs it): %w", err)
+	}
+	if err := leash.Tie(env); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 	c.QPS = -1
 	restConfig = c

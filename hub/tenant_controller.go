@@ -46,7 +46,7 @@ import (
 
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=tenants,verbs=get;list;watch;patch;update
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=tenants/status;tenants/finalizers;tenantstates/status,verbs=get;patch;update
-// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=tenantstates,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=kubelb.k8c.io,resources=tenantstates,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=loadbalancers,verbs=delete;deletecollection
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
 
@@ -63,7 +63,7 @@ func (h *hub) setupTenants(mgr manager.Manager, m *measures) error {
 	return ctrl.NewControllerManagedBy(mgr).Named("tenant").
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOfNamespace), builder.WithPredicates(managed)).
-		Watches(&v1alpha1.TenantState{}, handler.EnqueueRequestsFromMapFunc(tenantOfObject), builder.WithPredicates(predicate.Funcs{UpdateFunc: stateConcerns})).
+		Watches(&v1alpha1.TenantState{}, handler.EnqueueRequestsFromMapFunc(h.tenantOfState), builder.WithPredicates(predicate.Funcs{UpdateFunc: stateConcerns})).
 		Watches(&v1alpha1.LoadBalancer{}, handler.Funcs{
 			CreateFunc: func(_ context.Context, e event.CreateEvent, q requests) { countLater(e.Object, q) },
 			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q requests) { countLater(e.Object, q) },
@@ -76,8 +76,8 @@ func tenantOfNamespace(_ context.Context, o client.Object) []reconcile.Request {
 	return tenantRequest(o.GetName())
 }
 
-func tenantOfObject(_ context.Context, o client.Object) []reconcile.Request {
-	return tenantRequest(o.GetNamespace())
+func (h *hub) tenantOfState(_ context.Context, o client.Object) []reconcile.Request {
+	return tenantRequest(h.speaksOf(o.(*v1alpha1.TenantState)))
 }
 
 func tenantRequest(namespace string) []reconcile.Request {
@@ -106,8 +106,12 @@ func (r *tenants) Reconcile(ctx context.Context, request reconcile.Request) (rec
 		return reconcile.Result{}, nil
 	}
 	tenant, err := get(ctx, r.client, &v1alpha1.Tenant{}, request.NamespacedName)
-	if err != nil || tenant == nil {
+	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if tenant == nil {
+		next, err := r.expireRemembered(ctx, request.Name)
+		return reconcile.Result{RequeueAfter: next}, err
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, r.cleanUp(ctx, tenant)
@@ -130,6 +134,13 @@ func (r *tenants) Reconcile(ctx context.Context, request reconcile.Request) (rec
 		if next, err = r.expireReservations(ctx, state); err != nil {
 			return reconcile.Result{}, err
 		}
+	}
+	remembered, err := r.expireRemembered(ctx, tenant.Name)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if next == 0 || remembered > 0 && remembered < next {
+		next = remembered
 	}
 	count := len(r.list(ctx, client.InNamespace(namespace.Name)))
 	return reconcile.Result{RequeueAfter: next}, r.writeTenant(ctx, tenant, decideTenant(tenant, namespace, state, count, metav1.NewTime(r.now())))
@@ -269,6 +280,9 @@ func (r *tenants) endNamespace(ctx context.Context, name string) (left string, e
 		return fmt.Sprintf("%d load balancers to be drained", n), nil
 	}
 	if namespace.DeletionTimestamp.IsZero() && strings.HasPrefix(name, v1alpha1.TenantNamespacePrefix) {
+		if err := r.remember(ctx, name); err != nil {
+			return "", err
+		}
 		if err := r.client.Delete(ctx, namespace, client.DisableReadYourWritesConsistency); client.IgnoreNotFound(err) != nil {
 			return "", fmt.Errorf("delete namespace %s: %w", name, err)
 		}

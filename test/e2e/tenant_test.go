@@ -116,15 +116,19 @@ func TestATenantWithATwinAndItsEnd(t *testing.T) {
 		s.told(twin, v1alpha1.ReasonTenantDeleted)
 	})
 
-	s.step("a Tenant of its name starts cleanly", func(s *scene) {
+	s.step("a Tenant of its name starts cleanly, with the address that it had", func(s *scene) {
+		system.KillHub() // with what it has in memory
+		if err := system.StartHub(); err != nil {
+			s.Fatal(err)
+		}
 		tenant := &v1alpha1.Tenant{ObjectMeta: metav1.ObjectMeta{Name: umbrella}, Spec: v1alpha1.TenantSpec{AllowedEndpointCIDRs: []string{"127.0.0.0/8"}}}
 		if err := system.HubClient.Create(s.ctx, tenant); err != nil {
 			s.Fatal(err)
 		}
 		s.edit(twin, "web", func(service *corev1.Service) { service.Spec.Ports[0].Port = 7070 })
 		again, err := system.Address(s.ctx, twin, s.namespace, "web")
-		if err != nil {
-			s.Fatal(err)
+		if err != nil || again != address {
+			s.Fatalf("it got %q (%v), it had %s", again, err, address)
 		}
 		s.answers(again, 7070, app)
 		s.serviceCondition(twin, "web", "Problem", metav1.ConditionFalse)
