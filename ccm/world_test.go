@@ -33,6 +33,7 @@ import (
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/test/leash"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,6 +67,9 @@ func TestMain(m *testing.M) {
 		if cluster, err = environment.Start(); err != nil {
 			fmt.Fprintf(os.Stderr, "no API server for the tests: run \"make tools\", or set KUBEBUILDER_ASSETS: %v\n", err)
 			return 1
+		}
+		if err := leash.Tie(environment); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 		}
 		cluster.QPS = -1
 		defer func() { _ = environment.Stop() }()

@@ -35,6 +35,7 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/forge"
 	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/test/leash"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -69,6 +70,9 @@ func TestMain(m *testing.M) {
 	if plane, err = environment.Start(); err != nil {
 		fmt.Println("start the API server:", err)
 		os.Exit(1)
+	}
+	if err := leash.Tie(environment); err != nil {
+		fmt.Println(err)
 	}
 	plane.QPS = -1
 	ctx, cancel := context.WithCancel(context.Background())

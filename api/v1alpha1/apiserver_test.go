@@ -26,6 +26,7 @@ import (
 	"testing"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/test/leash"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -64,6 +65,9 @@ var apiServer = sync.OnceValues(func() (client.Client, error) {
 		return nil, fmt.Errorf("start an API server (`make tools` installs it): %w", err)
 	}
 	env = e
+	if err := leash.Tie(e); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	c, err := client.New(config, client.Options{})
 	if err != nil {
 		return nil, err
