@@ -54,8 +54,10 @@ import (
 const (
 	hubNamespace = "kubelb"
 	repositoryID = "4f7d1c9e"
-	patience     = 20 * time.Second
 	actorAgent   = "git/tenant"
+	// patience is longer than a request may take (git.DefaultTimeout) that a busy
+	// machine lets down, with its repetition.
+	patience = 3 * git.DefaultTimeout
 )
 
 var plane *rest.Config
