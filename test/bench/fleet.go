@@ -36,6 +36,9 @@ import (
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/test/testbed"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // broadPool has room for the addresses of a fleet. Loopback, as all of the bed.
@@ -52,7 +55,7 @@ func (b *bench) fleet(ctx context.Context, o options) error {
 		return err
 	}
 	defer closeAll(writers)
-	if err := b.settle(ctx); err != nil {
+	if err := b.settle(ctx, quiet); err != nil {
 		return err
 	}
 	b.Trail.Reset()
@@ -233,6 +236,32 @@ func (b *bench) programmed(ctx context.Context, prefix string, want int) error {
 	return nil
 }
 
+// answered checks that the hub has said of every load balancer whether the proxies
+// serve it. To ask for all of them is work for the API server: it waits first.
+func (b *bench) answered(ctx context.Context, prefix string, want int) error {
+	select {
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	var list v1alpha1.LoadBalancerList
+	if err := b.HubClient.List(ctx, &list); err != nil {
+		return err
+	}
+	n := 0
+	for i := range list.Items {
+		c := apimeta.FindStatusCondition(list.Items[i].Status.Conditions, v1alpha1.ConditionProgrammed)
+		if strings.HasPrefix(list.Items[i].Namespace, v1alpha1.TenantNamespace(prefix)+"-") &&
+			c != nil && (c.Status == metav1.ConditionTrue || c.Reason == v1alpha1.ReasonTooManyListeners) {
+			n++
+		}
+	}
+	if n != want {
+		return fmt.Errorf("%d of %d have one", n, want)
+	}
+	return nil
+}
+
 // native has as many clones do the same work with git itself: each commits to its
 // own folder of one branch and tries again, with jitter, when it lost the race.
 func (b *bench) native(ctx context.Context, o options) error {
@@ -320,11 +349,16 @@ func (b *bench) scale(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := b.settle(ctx); err != nil {
+	answered, err := b.wait(ctx, begin, "an answer for every load balancer", func() error { return b.answered(ctx, "scale", total) })
+	if err != nil {
+		return err
+	}
+	if err := b.settle(ctx, longQuiet); err != nil {
 		return err
 	}
 	b.printf("| %d tenants × %d load balancers, made at once → on main | %d | %s | | |\n", o.scaleTenants, o.scaleEach, total, seconds(took))
-	b.printf("|   · until nothing more is pushed | | %s | | |\n", seconds(time.Since(begin)))
+	b.printf("|   · every one programmed, or told that there is no room | | %s | | |\n", seconds(answered))
+	b.printf("|   · until nothing more is pushed | | %s | | |\n", seconds(time.Since(begin)-longQuiet))
 	memory, err := b.memory()
 	if err != nil {
 		return err
@@ -372,7 +406,7 @@ func (b *bench) changes(ctx context.Context, writers []*testbed.Writer, o option
 		}
 		samples = append(samples, sample{testbed.StageReported: time.Since(begin)})
 	}
-	if err := b.settle(ctx); err != nil {
+	if err := b.settle(ctx, quiet); err != nil {
 		return err
 	}
 	after, err := b.cpu()

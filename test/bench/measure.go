@@ -232,7 +232,7 @@ func (b *bench) firsts() (out []testbed.Mark) {
 
 // idle counts the pushes of a spell in which nothing happens.
 func (b *bench) idle(ctx context.Context, spell time.Duration) (int, error) {
-	if err := b.settle(ctx); err != nil {
+	if err := b.settle(ctx, quiet); err != nil {
 		return 0, err
 	}
 	b.Trail.Reset()
@@ -244,10 +244,16 @@ func (b *bench) idle(ctx context.Context, spell time.Duration) (int, error) {
 	return len(slices.DeleteFunc(b.Trail.Marks(), func(m testbed.Mark) bool { return m.Object != "" })), nil
 }
 
-// settle waits until no push came by for three seconds.
-func (b *bench) settle(ctx context.Context) error {
+// Spells without a push after which nothing more is expected to follow.
+const (
+	quiet     = 3 * time.Second
+	longQuiet = 15 * time.Second // of a busy fleet
+)
+
+// settle waits until no push came by for a spell.
+func (b *bench) settle(ctx context.Context, spell time.Duration) error {
 	for {
-		quiet, cancel := context.WithTimeout(ctx, 3*time.Second)
+		quiet, cancel := context.WithTimeout(ctx, spell)
 		_, err := b.Trail.Wait(quiet, "a push", time.Now(), func(m testbed.Mark) bool { return m.Object == "" })
 		cancel()
 		if err != nil {
