@@ -62,7 +62,7 @@ func TestTenantsThatCannotReadEachOther(t *testing.T) {
 	s.serviceCondition(first, "web", "Held", metav1.ConditionTrue, "ada")
 	s.answers(other, 8080, web)
 
-	s.does([]string{"intentSourceRef:", "name: intents-" + first, "--git-url\n          - " + own.URL()},
+	s.does([]string{"intentSourceRef:", "name: intents-" + first, "--git-url\n        - " + own.URL()},
 		"tenant", "add", "another", "--intent-source", "intents-"+first, "--dry-run")
 	if out, code := s.ctl("tenant", "add", "another", "--intent-source", "intents-another", "--dry-run"); code != 1 || !strings.Contains(out, "no GitSource intents-another") {
 		t.Errorf("a source that there is not: exit %d\n%s", code, out)
