@@ -129,7 +129,8 @@ func (n *notices) tell(object runtime.Object, problems []v1alpha1.Problem) {
 			note += "; remedy: " + p.Remedy
 		}
 		emit(n.recorder, object, corev1.EventTypeWarning, p.Reason, note)
-		emit(n.recorder, n.about, corev1.EventTypeWarning, p.Reason, p.Object+": "+note)
+		// Events that differ in their words only are one Event: the object tells them apart.
+		n.recorder.Eventf(n.about, object, corev1.EventTypeWarning, p.Reason, action, "%s", shortNote(p.Object+": "+note))
 	}
 }
 
@@ -189,12 +190,19 @@ func gitProblem(err error) v1alpha1.Problem {
 		Remedy: "none is needed if this passes; else look at --git-url and the CCM's log"}
 }
 
-// maxNote bounds the text of an Event.
-const maxNote = 1000
+const (
+	action = "Reconcile"
+	// maxNote bounds the text of an Event, in bytes.
+	maxNote = 1000
+)
 
 func emit(recorder events.EventRecorder, about runtime.Object, kind, reason, note string) {
+	recorder.Eventf(about, nil, kind, reason, action, "%s", shortNote(note))
+}
+
+func shortNote(note string) string {
 	if len(note) > maxNote {
-		note = strings.ToValidUTF8(note[:maxNote], "") + "…"
+		return strings.ToValidUTF8(note[:maxNote], "") + "…"
 	}
-	recorder.Eventf(about, nil, kind, reason, "Reconcile", "%s", note)
+	return note
 }

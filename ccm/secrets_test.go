@@ -372,6 +372,9 @@ func TestSecretsThatCannotTravelAreSaid(t *testing.T) {
 		w.hasEvent("shop", name, reason)
 	}
 	w.hasEvent("kubelb", StateName, render.ReasonTooLarge)
+	for _, name := range []string{"robot", "bootstrap"} { // for one reason, and yet two
+		w.hasEvent("kubelb", StateName, render.ReasonSecretType, "shop/"+name)
+	}
 	w.eventually("the CCM's own keys", func() error {
 		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kubelb", Name: KeySecretName}}
 		return w.client.Patch(t.Context(), s, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"kubelb.k8c.io/managed-by":"kubelb"}}}`)))

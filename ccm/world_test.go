@@ -22,6 +22,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -305,7 +307,7 @@ func (w *world) intentHas(paths ...string) git.Commit {
 }
 
 // hasEvent waits for an Event about an object.
-func (w *world) hasEvent(namespace, object, reason string) {
+func (w *world) hasEvent(namespace, object, reason string, words ...string) {
 	w.Helper()
 	w.eventually("Event "+reason, func() error {
 		var list corev1.EventList
@@ -315,12 +317,13 @@ func (w *world) hasEvent(namespace, object, reason string) {
 		var seen []string
 		for _, e := range list.Items {
 			if e.InvolvedObject.Name == object {
-				if e.Reason == reason {
+				missing := func(word string) bool { return !strings.Contains(e.Message, word) }
+				if e.Reason == reason && !slices.ContainsFunc(words, missing) {
 					return nil
 				}
 				seen = append(seen, e.Reason)
 			}
 		}
-		return fmt.Errorf("%s has only %v", object, seen)
+		return fmt.Errorf("%s has only %v, none with %q", object, seen, words)
 	})
 }
