@@ -47,7 +47,8 @@ const stepsGitHub = `What to do on GitHub:
 2. Settings > Rules > Rulesets, each with a bypass for the one who writes:
    - MAIN: block force pushes and deletions; require a pull request and the status
      check "kubelb / validate" for people; bypass: the hub.
-   - base/MAIN, review/*, status/*, archive/*: restrict updates; bypass: the hub.
+   - base/MAIN, status/*, archive/*: restrict updates; bypass: the hub.
+   - review/*: restrict updates; bypass: the hub and those who may add to a proposal.
    - intent/<tenant>, one ruleset for each tenant: restrict creations, updates and
      deletions; bypass: that tenant's account.
 3. Settings > Webhooks: pushes and pull requests, content type application/json, a
