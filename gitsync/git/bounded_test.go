@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -83,7 +84,7 @@ func (s *server) set(ref, commit string) {
 func ages(t testing.TB, n int) (status, intent, hub Stats) {
 	srv := newServer(t)
 	commits := srv.grow(n + 1)
-	remote, err := NewRemote(srv.url, Options{})
+	remote, err := NewRemote(srv.url, Options{Timeout: 10 * time.Minute}) // however busy the machine is
 	if err != nil {
 		t.Fatal(err)
 	}
