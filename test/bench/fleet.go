@@ -23,6 +23,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -88,11 +89,14 @@ func (b *bench) fleet(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	if err := b.valid(ctx); err != nil {
+		return err
+	}
 	pushes := len(slices.DeleteFunc(b.Trail.Marks(), func(m testbed.Mark) bool { return m.Stage != testbed.StageIntegrated }))
 	b.printf("| **%d tenants × %d changes at once → all on main** | %d | %s | | |\n", o.tenants, o.changes, total, seconds(onMain))
 	b.printf("|   · all pushed by the tenants (%d refused) | %d | %s | | |\n", refused.Load(), total, seconds(pushed))
 	b.printf("|   · all programmed, address published | %d | %s | | |\n", total, seconds(applied))
-	b.printf("|   · pushes of main by the hub (%s merge commits) | %d | | | |\n", merges, pushes)
+	b.printf("|   · pushes of main by the hub (main is valid, %s merge commits) | %d | | | |\n", merges, pushes)
 	b.printf("|   · changes on main per second | | %.1f/s | | |\n", float64(total)/onMain.Seconds())
 	if len(samples) > 0 {
 		b.row("**one Service → address, under that load**", samples, func(s sample) time.Duration { return s[testbed.StageAddressed] })
@@ -232,6 +236,29 @@ func (b *bench) programmed(ctx context.Context, prefix string, want int) error {
 	}
 	if n != want {
 		return fmt.Errorf("%d of %d are", n, want)
+	}
+	return nil
+}
+
+// valid checks main as a pull request is checked, and what the Git server keeps.
+func (b *bench) valid(ctx context.Context) error {
+	if _, err := b.Repository.Git(ctx, "fsck", "--strict", "--no-dangling"); err != nil {
+		return err
+	}
+	clone, err := b.Repository.Clone(ctx, testbed.Admin)
+	if err != nil {
+		return err
+	}
+	root, err := testbed.ModuleRoot()
+	if err != nil {
+		return err
+	}
+	programs, err := testbed.Build(ctx, filepath.Join(root, ".tools", "bin"), "./cmd/kubelbctl")
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, programs[0], "validate", "-C", clone.Dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("kubelbctl validate: %w\n%s", err, out)
 	}
 	return nil
 }
