@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -84,6 +85,20 @@ func TestAnEditAndTheTenantsChanges(t *testing.T) {
 	s.serviceCondition(acme, "web", "Held", metav1.ConditionFalse)
 	s.event(acme, "web", "Released")
 	s.metric("kubelb_manager_held_fields", acme, 0, held)
+
+	// So does kubelbctl release, in a clone.
+	bob.pull()
+	bob.replace(s.path(acme, "web"), "port: 6060", "port: 5050")
+	bob.push()
+	s.answers(address, 5050, app)
+	s.serviceCondition(acme, "web", "Held", metav1.ConditionTrue, "bob")
+	bob.pull()
+	if out, code := bob.ctl("release", acme, s.namespace+"/web", "--field", "spec.ports[http].port"); code != 0 || !strings.Contains(out, "6060/TCP") {
+		s.Fatalf("kubelbctl release: exit %d\n%s", code, out)
+	}
+	s.answers(address, 6060, app)
+	s.closed(address, 5050)
+	s.serviceCondition(acme, "web", "Held", metav1.ConditionFalse)
 }
 
 func TestWhatIsHeldInWords(t *testing.T) {
@@ -260,10 +275,7 @@ func TestARewrittenMain(t *testing.T) {
 	rewritten := erin.git("rev-parse", "HEAD")
 	erin.git("push", "--quiet", "--force", "origin", "HEAD:main")
 	s.sourceSays(v1alpha1.ReasonMainRewritten, rewritten)
-	if _, err := system.Kubectl(s.ctx, "--namespace", testbed.HubNamespace, "annotate", "gitsource", testbed.SourceName,
-		v1alpha1.AnnotationAcceptRewrite+"="+rewritten); err != nil {
-		t.Fatal(err)
-	}
+	s.does([]string{"accepted main of GitSource " + testbed.SourceName, rewritten}, "accept-rewrite", testbed.SourceName)
 	s.sourceReady()
 	s.answers(address, 7070, app)
 	s.shows(acme, "web", "spec.ports[http].port", rewritten, "erin")

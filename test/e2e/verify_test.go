@@ -259,6 +259,20 @@ func TestAProposalIsApprovedWithASignature(t *testing.T) {
 	s.unverified(0)
 	s.serviceCondition(acme, "web", "Pending", metav1.ConditionFalse)
 	s.serviceCondition(acme, "web", "Held", metav1.ConditionFalse)
+
+	// What an operator rejects does not come.
+	propose(9092)
+	proposal := s.git("rev-parse", "review/acme")
+	s.eventually("the rejection", func() error {
+		if out, code := s.ctl("reject", acme); code != 0 || !strings.Contains(out, "rejected proposal "+proposal) {
+			return fmt.Errorf("exit %d\n%s", code, out)
+		}
+		return nil
+	})
+	s.serviceCondition(acme, "web", "Held", metav1.ConditionTrue)
+	s.serviceCondition(acme, "web", "Pending", metav1.ConditionFalse)
+	s.answers(address, 9091, web)
+	s.closed(address, 9092)
 }
 
 // review sets spec.git.review until the test ends.
