@@ -97,8 +97,9 @@ func TestRevertsOfEveryKind(t *testing.T) {
 		s.answers(address, 8443, app)
 		s.edit(acme, "ports", func(service *corev1.Service) { service.Spec.Ports = service.Spec.Ports[:1] })
 		s.closed(address, 8443)
+		removal := s.commit(acme, "ports", "8443", "removed") // the port may close before the CCM has said so
 		silent := s.silent(acme)
-		revert := alice.revert(s.commit(acme, "ports", "8443", "removed"))
+		revert := alice.revert(removal)
 		s.shows(acme, "ports", "spec.ports[alt]", revert, "alice")
 		s.serviceCondition(acme, "ports", "Problem", metav1.ConditionTrue, "8443")
 		s.answers(address, 8080, app) // its neighbour goes on
