@@ -90,6 +90,19 @@ func (a *actor) announces(keys ...git.PublicKey) {
 	})
 }
 
+// rotating returns the key that the hub signs with and one that may follow it,
+// which is in the Secret's format, too.
+func rotating(t *testing.T, secret *corev1.Secret) (old, next *git.Signer, pem []byte) {
+	t.Helper()
+	old, err := git.ParsePrivateKey(secret.Data[v1alpha1.HubKeyIdentity])
+	must(t, err)
+	next, err = git.GenerateKey()
+	must(t, err)
+	pem, err = next.PEM()
+	must(t, err)
+	return old, next, pem
+}
+
 func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
 	b := newBench(t)
 	acme := b.tenant("acme")
@@ -97,12 +110,7 @@ func TestTheHubsKeyIsRotatedWithoutAGap(t *testing.T) {
 	acme.hasPorts("web", 80)
 	acme.settled()
 	secret := b.keys()
-	old, err := git.ParsePrivateKey(secret.Data[v1alpha1.HubKeyIdentity])
-	must(t, err)
-	next, err := git.GenerateKey()
-	must(t, err)
-	pem, err := next.PEM()
-	must(t, err)
+	old, next, pem := rotating(t, secret)
 	acme.announces(old.PublicKey())
 
 	secret.Data[v1alpha1.HubKeyNext], secret.Data[v1alpha1.HubKeyNextPublic] = pem, []byte(next.PublicKey().String()+"\n")
@@ -203,12 +211,7 @@ func TestAKeyIsToldWhenItIsOnTheBranch(t *testing.T) {
 	acme.hasPorts("web", 80)
 	acme.settled()
 	secret := b.keys()
-	old, err := git.ParsePrivateKey(secret.Data[v1alpha1.HubKeyIdentity])
-	must(t, err)
-	next, err := git.GenerateKey()
-	must(t, err)
-	pem, err := next.PEM()
-	must(t, err)
+	old, next, pem := rotating(t, secret)
 	acme.toldKeys(old.PublicKey())
 	before := b.git.head("status/" + acme.name)
 
