@@ -68,7 +68,8 @@ type Options struct {
 	// NodeAddressType is the type of the node addresses that the hub connects to;
 	// ExternalIP if empty.
 	NodeAddressType corev1.NodeAddressType
-	// UseLoadBalancerClass restricts Services to those of the class "kubelb".
+	// UseLoadBalancerClass leaves Services without a class to others, as those of
+	// another class always are.
 	UseLoadBalancerClass bool
 
 	// Lease is held by the leader; empty without leader election.

@@ -55,28 +55,59 @@ func (r *statusReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	inScope := render.InScope(&service, r.options.render())
 	if service.DeletionTimestamp != nil || !inScope && !project.Ours(&service) {
 		r.waiting.set(request.NamespacedName, false)
+		r.contests.forget(service.UID)
 		return ctrl.Result{}, nil
 	}
+	now := r.options.now()
 	input := r.input(&service, inScope)
+	contested, again := r.contests.problem(service.UID, now)
+	if contested != nil {
+		input.Problems = append(input.Problems, *contested)
+	}
 	result := project.Service(input)
 	r.waiting.set(request.NamespacedName, inScope && r.expectsAddress(request.NamespacedName, result.Status))
+	if pause := r.contests.pause(service.UID, service.Status.LoadBalancer, result.Status.LoadBalancer, now); pause > 0 {
+		return ctrl.Result{RequeueAfter: pause}, nil
+	}
 	if !result.Changed {
-		return ctrl.Result{}, nil
+		r.contests.agree(service.UID, service.Status.LoadBalancer)
+		return ctrl.Result{RequeueAfter: again}, nil
+	}
+	return r.write(ctx, &service, result)
+}
+
+// write makes a result the status of a Service and tells of it.
+func (r *statusReconciler) write(ctx context.Context, service *corev1.Service, result project.Result) (ctrl.Result, error) {
+	request := client.ObjectKeyFromObject(service)
+	putBack, writer := r.contests.replaced(service.UID, service.Status.LoadBalancer, result.Status.LoadBalancer), ""
+	if putBack {
+		var present corev1.Service // the cache leaves field managers out
+		if err := r.api.Get(ctx, request, &present); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		writer = writerOf(&present)
 	}
 	before := service.DeepCopy()
 	service.Status = result.Status
 	// Without a change in between: else the Events were told twice.
-	err := r.client.Status().Patch(ctx, &service, client.StrategicMergeFrom(before, client.MergeFromWithOptimisticLock{}))
+	err := r.client.Status().Patch(ctx, service, client.StrategicMergeFrom(before, client.MergeFromWithOptimisticLock{}), client.FieldOwner(fieldOwner))
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("write the status: %w", err)
 	}
-	r.log.Info("stage", "stage", "projected", "service", request.String(), "commit", r.answers.of(request.NamespacedName).commit,
+	r.contests.agree(service.UID, result.Status.LoadBalancer)
+	if putBack {
+		r.contests.lose(service.UID, writer, r.options.now())
+	}
+	r.log.Info("stage", "stage", "projected", "service", request.String(), "commit", r.answers.of(request).commit,
 		"addresses", len(service.Status.LoadBalancer.Ingress))
 	for _, e := range result.Events {
-		emit(r.recorder, &service, e.Type, e.Reason, e.Message)
+		if putBack && e.Reason == project.ReasonAddress {
+			continue // the owner was told that address before
+		}
+		emit(r.recorder, service, e.Type, e.Reason, e.Message)
 	}
 	return ctrl.Result{}, nil
 }

@@ -104,8 +104,12 @@ func Service(in Input) Result {
 	case in.InScope:
 		out.Status.LoadBalancer = ingress(in)
 		conditions = wanted(in)
+	case foreign(in) && !in.Heard:
+		return out // whose address it has is not known yet
 	case Ours(in.Service):
-		out.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+		if !foreign(in) || sameAddresses(in.LoadBalancer, in.Service) {
+			out.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+		}
 	}
 	out.Status.Conditions = merge(in.Service.Status.Conditions, conditions, in.Now)
 	out.Changed = !apiequality.Semantic.DeepEqual(in.Service.Status, out.Status)
@@ -122,8 +126,22 @@ func Ours(service *corev1.Service) bool {
 		})
 }
 
-// ingress is the published address: what the hub says, as an API server would
-// have it after its own defaults.
+// foreign reports whether another implementation serves the Service: what it
+// writes into the status is not ours to take back.
+func foreign(in Input) bool {
+	return !in.InScope && in.Service.Spec.Type == corev1.ServiceTypeLoadBalancer
+}
+
+// sameAddresses reports whether a Service has the addresses of its load balancer,
+// or the hub knows of none.
+func sameAddresses(lb *v1alpha1.LoadBalancer, service *corev1.Service) bool {
+	return lb == nil || addresses(corev1.ServiceStatus{LoadBalancer: lb.Status.LoadBalancer}) == addresses(service.Status)
+}
+
+// ingress is the published address: what the hub says. Its mode is Proxy, because
+// packets reach a node with the address and the NodePort of that node as their
+// destination, not the load balancer's (LoadBalancerIngress.ipMode); with VIP a
+// node would answer for the address itself.
 func ingress(in Input) corev1.LoadBalancerStatus {
 	if !in.Heard || !in.Answered {
 		return *in.Service.Status.LoadBalancer.DeepCopy()
@@ -133,8 +151,8 @@ func ingress(in Input) corev1.LoadBalancerStatus {
 	}
 	status := in.LoadBalancer.Status.LoadBalancer.DeepCopy()
 	for i := range status.Ingress {
-		if entry := &status.Ingress[i]; entry.IP != "" && entry.IPMode == nil {
-			entry.IPMode = new(corev1.LoadBalancerIPModeVIP)
+		if entry := &status.Ingress[i]; entry.IP != "" {
+			entry.IPMode = new(corev1.LoadBalancerIPModeProxy)
 		}
 	}
 	return *status

@@ -36,7 +36,8 @@ const Class = "kubelb"
 type Options struct {
 	// Tenant is the name of this cluster.
 	Tenant string
-	// UseLoadBalancerClass restricts Services to those of the class "kubelb".
+	// UseLoadBalancerClass leaves Services without a class to others, as those of
+	// another class always are.
 	UseLoadBalancerClass bool
 	// NodeAddressType is the type of the node addresses that the hub connects to.
 	NodeAddressType corev1.NodeAddressType

@@ -37,14 +37,17 @@ const (
 )
 
 // InScope reports whether a Service gets a load balancer: it is of type
-// LoadBalancer and of our class where that is asked for, and is not on its way
-// out.
+// LoadBalancer, of our class or, unless the class is asked for, of none, and is
+// not on its way out. The comment of ServiceSpec.LoadBalancerClass has every
+// implementation ignore Services of another class.
 func InScope(service *corev1.Service, o Options) bool {
 	if service.Spec.Type != corev1.ServiceTypeLoadBalancer || service.DeletionTimestamp != nil {
 		return false
 	}
-	class := service.Spec.LoadBalancerClass
-	return !o.UseLoadBalancerClass || class != nil && *class == Class
+	if class := service.Spec.LoadBalancerClass; class != nil {
+		return *class == Class
+	}
+	return !o.UseLoadBalancerClass
 }
 
 // ServicePaths returns the paths of what a Service is rendered to.

@@ -34,11 +34,11 @@ func TestInScope(t *testing.T) {
 		kind     corev1.ServiceType
 		class    *string
 		deleted  *metav1.Time
-		any, own bool // in scope for any class, for our class
+		any, own bool // in scope by default, with UseLoadBalancerClass
 	}{
 		"a load balancer":                {kind: corev1.ServiceTypeLoadBalancer, any: true},
 		"of our class":                   {kind: corev1.ServiceTypeLoadBalancer, class: &ours, any: true, own: true},
-		"of another class":               {kind: corev1.ServiceTypeLoadBalancer, class: &foreign, any: true},
+		"of another class":               {kind: corev1.ServiceTypeLoadBalancer, class: &foreign},
 		"on its way out":                 {kind: corev1.ServiceTypeLoadBalancer, class: &ours, deleted: &now},
 		"a NodePort Service":             {kind: corev1.ServiceTypeNodePort},
 		"a ClusterIP Service":            {kind: corev1.ServiceTypeClusterIP},
@@ -48,10 +48,10 @@ func TestInScope(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: c.deleted}, Spec: corev1.ServiceSpec{Type: c.kind, LoadBalancerClass: c.class}}
 			if got := render.InScope(service, render.Options{}); got != c.any {
-				t.Errorf("any class: %v, want %v", got, c.any)
+				t.Errorf("by default: %v, want %v", got, c.any)
 			}
 			if got := render.InScope(service, render.Options{UseLoadBalancerClass: true}); got != c.own {
-				t.Errorf("our class: %v, want %v", got, c.own)
+				t.Errorf("with the class asked for: %v, want %v", got, c.own)
 			}
 		})
 	}

@@ -64,7 +64,7 @@ func run() error {
 	flag.Var((*values)(&o.HubKeys), "hub-key", "the hub's public key as an authorized_keys line, or @<file>; repeatable (required)")
 	flag.BoolVar(&o.Adopt, "adopt", false, "take over the branch of another cluster with this tenant's name")
 	flag.StringVar(&addressType, "node-address-type", string(corev1.NodeExternalIP), "address of nodes that the hub reaches: ExternalIP, InternalIP or Hostname")
-	flag.BoolVar(&o.UseLoadBalancerClass, "use-loadbalancer-class", false, "only Services with spec.loadBalancerClass kubelb")
+	flag.BoolVar(&o.UseLoadBalancerClass, "use-loadbalancer-class", false, "leave Services without spec.loadBalancerClass to others; those of a class other than kubelb always are")
 	flag.StringVar(&o.WebhookAddr, "webhook-addr", "", "where POST /hook is served, so that news of the hub arrives at once; empty turns it off")
 	flag.StringVar(&o.WebhookType, "webhook-type", "generic-hmac", "format of the webhook's requests: generic-hmac, github, gitlab or gitea")
 	flag.StringVar(&o.WebhookTokenFile, "webhook-token-file", "", "file with the HMAC key of the webhook (GitLab: its secret token)")
