@@ -23,7 +23,8 @@ import (
 
 // LoadBalancerPort is a port that clients connect to.
 type LoadBalancerPort struct {
-	// name matches the port to the backend's or endpoint's port of the same name.
+	// name of the port. Endpoints' ports that are listed by hand are found by it, a
+	// Backend's by number and protocol, and by name where it has no such number.
 	// +optional
 	// +default="default"
 	// +kubebuilder:validation:MaxLength=63

@@ -70,59 +70,48 @@ func (f *facts) backend(name string) *v1alpha1.Backend {
 	return backend
 }
 
-// target is a port of a group of endpoints, as the hub finds it: by name, else
-// in a Backend by number and protocol.
-type target struct {
-	name     string
-	port     int32
-	number   int32
-	protocol corev1.Protocol
-}
-
-func (f *facts) targets(g v1alpha1.LoadBalancerEndpoints) (out []target, known bool) {
+// targets returns the numbers on a group's endpoints that serve ports of the load
+// balancer, as the hub finds them: in a Backend as [v1alpha1.MatchPorts] says,
+// among ports listed by hand the one of the name. A port that is not there is 0.
+func (f *facts) targets(g v1alpha1.LoadBalancerEndpoints, ports []v1alpha1.LoadBalancerPort) (numbers []int32, known bool) {
+	numbers = make([]int32, len(ports))
 	if g.BackendReference == nil {
-		for _, p := range g.Ports {
-			out = append(out, target{cmp.Or(p.Name, v1alpha1.DefaultName), 0, p.Port, cmp.Or(p.Protocol, corev1.ProtocolTCP)})
+		for n, p := range ports {
+			for _, listed := range g.Ports {
+				if numbers[n] == 0 && portName(listed.Name) == portName(p.Name) && v1alpha1.NewPortID(0, listed.Protocol) == v1alpha1.NewPortID(0, p.Protocol) {
+					numbers[n] = listed.Port
+				}
+			}
 		}
-		return out, true
+		return numbers, true
 	}
 	backend := f.backend(g.BackendReference.Name)
 	if backend == nil {
 		return nil, false
 	}
-	for _, p := range backend.Spec.Ports {
-		out = append(out, target{cmp.Or(p.Name, v1alpha1.DefaultName), p.Port, p.NodePort, cmp.Or(p.Protocol, corev1.ProtocolTCP)})
-	}
-	return out, true
-}
-
-func find(targets []target, p v1alpha1.LoadBalancerPort) (number int32, ok bool) {
-	name, protocol := cmp.Or(p.Name, v1alpha1.DefaultName), cmp.Or(p.Protocol, corev1.ProtocolTCP)
-	for _, t := range targets {
-		if t.name == name && t.protocol == protocol {
-			return t.number, true
+	for n, match := range v1alpha1.MatchPorts(ports, backend.Spec.Ports) {
+		if match >= 0 {
+			numbers[n] = backend.Spec.Ports[match].NodePort
 		}
 	}
-	for _, t := range targets {
-		if t.port == p.Port && t.protocol == protocol {
-			return t.number, true
-		}
-	}
-	return 0, false
+	return numbers, true
 }
 
-// endpoints lists where connections to a port go: every address of every group
-// with its port. What is not known is named.
-func (f *facts) endpoints(groups []v1alpha1.LoadBalancerEndpoints, p v1alpha1.LoadBalancerPort) (out []string) {
-	for _, g := range groups {
-		targets, known := f.targets(g)
-		number, ok := find(targets, p)
-		port := fmt.Sprint(number)
+func portName(name string) string { return cmp.Or(name, v1alpha1.DefaultName) }
+
+// endpoints lists where connections to the n-th port go: every address of every
+// group with its port. What is not known is named.
+func (f *facts) endpoints(spec v1alpha1.LoadBalancerSpec, n int) (out []string) {
+	for _, g := range spec.Endpoints {
+		numbers, known := f.targets(g, spec.Ports)
+		var port string
 		switch {
 		case !known:
 			port = "port of Backend " + g.BackendReference.Name
-		case !ok:
+		case numbers[n] == 0:
 			continue
+		default:
+			port = fmt.Sprint(numbers[n])
 		}
 		addresses := g.Addresses
 		if ref := g.AddressesReference; ref != nil {
@@ -173,12 +162,11 @@ func (f *facts) unfit(path string, object repo.Object) (out []v1alpha1.Problem) 
 		}
 		known = append(known, g)
 	}
-	for _, p := range lb.Spec.Ports {
-		field := fmt.Sprintf("spec.ports[%s]", cmp.Or(p.Name, v1alpha1.DefaultName))
+	for n, p := range lb.Spec.Ports {
+		field := fmt.Sprintf("spec.ports[%s]", portName(p.Name))
 		health, found := map[int32]bool{}, false
 		for _, g := range known {
-			targets, _ := f.targets(g)
-			if _, ok := find(targets, p); !ok {
+			if numbers, _ := f.targets(g, lb.Spec.Ports); numbers[n] == 0 {
 				continue
 			}
 			found = true
@@ -190,7 +178,7 @@ func (f *facts) unfit(path string, object repo.Object) (out []v1alpha1.Problem) 
 		}
 		switch local := lb.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal; {
 		case !found && len(known) > 0:
-			tell(field, v1alpha1.ReasonPortNotInBackend, fmt.Sprintf("no endpoints have the port %s or one of the name %q", listener(p), cmp.Or(p.Name, v1alpha1.DefaultName)),
+			tell(field, v1alpha1.ReasonPortNotInBackend, fmt.Sprintf("no endpoints have the port %s or one of the name %q", listener(p), portName(p.Name)),
 				"give the port the name or the number of one that is there; until then it is closed")
 		case found && local && (len(health) > 1 || health[0]):
 			tell(field, v1alpha1.ReasonNoHealthCheckPort, "externalTrafficPolicy is Local and the endpoints have no health check node port, or several",

@@ -56,7 +56,7 @@ func view(object repo.Object, f *facts) []entry {
 		var out []entry
 		for _, p := range o.Spec.Ports {
 			value := fmt.Sprintf("%d/%s at %d", p.Port, cmp.Or(p.Protocol, corev1.ProtocolTCP), p.NodePort)
-			out = append(out, entry{RowNodePort, cmp.Or(p.Name, v1alpha1.DefaultName), []string{value}})
+			out = append(out, entry{RowNodePort, portName(p.Name), []string{value}})
 		}
 		return out
 	}
@@ -64,9 +64,9 @@ func view(object repo.Object, f *facts) []entry {
 }
 
 func loadBalancerView(lb *v1alpha1.LoadBalancer, f *facts) (out []entry) {
-	for _, p := range lb.Spec.Ports {
-		name := cmp.Or(p.Name, v1alpha1.DefaultName)
-		out = append(out, entry{RowListener, name, []string{listener(p)}}, entry{RowEndpoints, name, f.endpoints(lb.Spec.Endpoints, p)})
+	for n, p := range lb.Spec.Ports {
+		name := portName(p.Name)
+		out = append(out, entry{RowListener, name, []string{listener(p)}}, entry{RowEndpoints, name, f.endpoints(lb.Spec, n)})
 	}
 	return out
 }

@@ -31,39 +31,25 @@ import (
 type group struct {
 	name      string
 	addresses []string
-	ports     []target
+	// targets are the numbers on the endpoints, by the ports of the load balancer
+	// that they serve.
+	targets map[ir.Port]uint16
 	// backend is the Backend's name; empty where ports are listed by hand.
 	backend string
 	// healthCheckNodePort is the Backend's.
 	healthCheckNodePort int32
 }
 
-// target is a port of a group: which one of the load balancer it is for, and
-// its number on the endpoints.
-type target struct {
-	ir.Port // of the Service; unused where ports are listed by hand
-	name    string
-	number  uint16
-}
-
 // find returns the number that serves a port of the load balancer, or why there
-// is none: by name, else, in a Backend, by number and protocol, so that renaming
-// a port does not close it.
+// is none.
 func (g group) find(p port) (number uint16, why string) {
-	for _, t := range g.ports {
-		if t.name == p.name && t.Protocol == p.Protocol {
-			return t.number, ""
-		}
+	if number, ok := g.targets[p.Port]; ok {
+		return number, ""
 	}
 	if g.backend == "" {
 		return 0, fmt.Sprintf("endpoints %q have no %s port of the name %q", g.name, p.Protocol, p.name)
 	}
-	for _, t := range g.ports {
-		if t.Port == p.Port {
-			return t.number, ""
-		}
-	}
-	return 0, fmt.Sprintf("backend %q has neither a %s port of the name %q nor %s", g.backend, p.Protocol, p.name, p.Port)
+	return 0, fmt.Sprintf("backend %q has neither %s nor a %s port of the name %q that serves no other port", g.backend, p.Port, p.Protocol, p.name)
 }
 
 // groups resolves the groups of endpoints, without those whose references lead
@@ -80,11 +66,24 @@ func (b *builder) groups() (out []group) {
 	return out
 }
 
+// resolvePorts finds what serves the ports of the load balancer: in a Backend as
+// [v1alpha1.MatchPorts] says, among ports listed by hand the one of its name.
 func (b *builder) resolvePorts(e v1alpha1.LoadBalancerEndpoints, g *group, field string) bool {
-	if e.BackendReference == nil {
-		for _, p := range e.Ports {
-			if number, ok := irPort(p.Port, p.Protocol); ok {
-				g.ports = append(g.ports, target{Port: number, name: portName(p.Name), number: number.Number})
+	ports := sortedPorts(b.spec.Ports)
+	g.targets = map[ir.Port]uint16{}
+	serve := func(p v1alpha1.LoadBalancerPort, target ir.Port) {
+		number, ok := irPort(p.Port, p.Protocol)
+		if _, twice := g.targets[number]; ok && !twice {
+			g.targets[number] = target.Number
+		}
+	}
+	if e.BackendReference == nil { // the names of listed ports say what they are for
+		for _, p := range ports {
+			for _, listed := range e.Ports {
+				target, ok := irPort(listed.Port, listed.Protocol)
+				if number, valid := irPort(p.Port, p.Protocol); ok && valid && portName(listed.Name) == portName(p.Name) && target.Protocol == number.Protocol {
+					serve(p, target)
+				}
 			}
 		}
 		return true
@@ -96,11 +95,12 @@ func (b *builder) resolvePorts(e v1alpha1.LoadBalancerEndpoints, g *group, field
 		return false
 	}
 	g.backend, g.healthCheckNodePort = backend.Name, backend.Spec.HealthCheckNodePort
-	for _, p := range backend.Spec.Ports {
-		service, okService := irPort(p.Port, p.Protocol)
-		node, okNode := irPort(p.NodePort, p.Protocol)
-		if okService && okNode {
-			g.ports = append(g.ports, target{Port: service, name: portName(p.Name), number: node.Number})
+	for n, match := range v1alpha1.MatchPorts(ports, backend.Spec.Ports) {
+		if match < 0 {
+			continue
+		}
+		if target, ok := irPort(backend.Spec.Ports[match].NodePort, backend.Spec.Ports[match].Protocol); ok {
+			serve(ports[n], target)
 		}
 	}
 	return true

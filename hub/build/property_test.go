@@ -17,6 +17,7 @@ limitations under the License.
 package build_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -29,6 +30,8 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/hub/build"
 	"github.com/kubelb/gitops/xds/ir"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 func TestOrderOfListsDoesNotMatter(t *testing.T) {
@@ -183,3 +186,72 @@ func TestWhateverIsAskedForCanBeServed(t *testing.T) {
 }
 
 func setProtocol[T ~string](field *T, value string) { *field = T(value) }
+
+// TestNoPortServesAnothersTraffic: whatever names and numbers a wish and its facts
+// have while one of them waits, a port whose number the backend has goes there and
+// nowhere else, a port goes to another number only by its name, and no two ports
+// go to one.
+func TestNoPortServesAnothersTraffic(t *testing.T) {
+	name := rapid.SampledFrom([]string{"", "a", "b", "c"})
+	number := rapid.Int32Range(80, 83)
+	protocol := rapid.SampledFrom([]string{"", "TCP", "UDP"})
+	rapid.Check(t, func(t *rapid.T) {
+		in := nodes("shop.web", []string{"192.0.2.1"}, 0)
+		group := &in.LoadBalancer.Spec.Endpoints[0]
+		group.Ports, group.BackendReference = nil, &corev1.ObjectReference{Name: "shop.web"}
+		in.LoadBalancer.Spec.Ports = nil
+		backend := &v1alpha1.Backend{}
+		backend.Name = "shop.web"
+		in.Backends = []*v1alpha1.Backend{backend}
+		names, ids := map[string]bool{}, map[v1alpha1.PortID]bool{}
+		for range rapid.IntRange(1, 4).Draw(t, "wished") {
+			p := v1alpha1.LoadBalancerPort{Name: name.Draw(t, "name"), Port: number.Draw(t, "number")}
+			setProtocol(&p.Protocol, protocol.Draw(t, "protocol"))
+			if id := v1alpha1.NewPortID(p.Port, p.Protocol); !names[p.Name] && !ids[id] {
+				names[p.Name], ids[id] = true, true
+				in.LoadBalancer.Spec.Ports = append(in.LoadBalancer.Spec.Ports, p)
+			}
+		}
+		names, facts := map[string]bool{}, map[v1alpha1.PortID]v1alpha1.BackendPort{}
+		for n := range rapid.IntRange(0, 4).Draw(t, "facts") {
+			p := v1alpha1.BackendPort{Name: name.Draw(t, "name"), Port: number.Draw(t, "number"), NodePort: int32(30000 + n)}
+			setProtocol(&p.Protocol, protocol.Draw(t, "protocol"))
+			id := v1alpha1.NewPortID(p.Port, p.Protocol)
+			if _, there := facts[id]; !there && !names[p.Name] {
+				names[p.Name], facts[id] = true, p
+				backend.Spec.Ports = append(backend.Spec.Ports, p)
+			}
+		}
+		goesTo := map[ir.Port]uint16{}
+		out := build.LoadBalancer(in)
+		for _, l := range out.Part.Listeners {
+			for _, c := range out.Part.Clusters {
+				if c.Name == l.Cluster {
+					goesTo[ir.Port{Number: l.Port, Protocol: l.Protocol}] = c.Endpoints[0].Port
+				}
+			}
+		}
+		served := map[uint16]bool{}
+		for _, p := range in.LoadBalancer.Spec.Ports {
+			id := v1alpha1.NewPortID(p.Port, p.Protocol)
+			at, open := goesTo[ir.Port{Number: uint16(p.Port), Protocol: ir.Protocol(id.Protocol)}]
+			fact, has := facts[id]
+			switch {
+			case has && (!open || at != uint16(fact.NodePort)):
+				t.Fatalf("%v goes to %d (%v), the backend has it at %d", id, at, open, fact.NodePort)
+			case open && served[at]:
+				t.Fatalf("%d serves two ports", at)
+			case open && !has:
+				named := slices.ContainsFunc(backend.Spec.Ports, func(b v1alpha1.BackendPort) bool {
+					return uint16(b.NodePort) == at && cmp.Or(b.Name, v1alpha1.DefaultName) == cmp.Or(p.Name, v1alpha1.DefaultName) && v1alpha1.NewPortID(0, b.Protocol) == v1alpha1.NewPortID(0, p.Protocol)
+				})
+				if !named {
+					t.Fatalf("%v %q goes to %d, which has neither its number nor its name", id, p.Name, at)
+				}
+			}
+			if open {
+				served[at] = true
+			}
+		}
+	})
+}
