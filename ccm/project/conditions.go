@@ -24,6 +24,7 @@ import (
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 
+	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -130,7 +131,7 @@ func pendingFields(in Input) []v1alpha1.PendingField {
 }
 
 func problems(in Input) []v1alpha1.Problem {
-	out := slices.Clone(in.Problems)
+	out := append(slices.Clone(in.Problems), dualStack(in)...)
 	if in.LoadBalancer != nil {
 		out = append(out, in.LoadBalancer.Status.Problems...)
 	}
@@ -151,6 +152,22 @@ func problems(in Input) []v1alpha1.Problem {
 		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message))
 	})
 	return slices.Compact(out)
+}
+
+// dualStack says that a Service which requires an address of each family has not
+// got them.
+func dualStack(in Input) []v1alpha1.Problem {
+	policy := in.Service.Spec.IPFamilyPolicy
+	if !in.InScope || in.LoadBalancer == nil || policy == nil || *policy != corev1.IPFamilyPolicyRequireDualStack {
+		return nil
+	}
+	published := addresses(corev1.ServiceStatus{LoadBalancer: in.LoadBalancer.Status.LoadBalancer})
+	if published == "" || strings.Contains(published, ":") && strings.Contains(published, ".") {
+		return nil
+	}
+	return []v1alpha1.Problem{{Field: "spec.ipFamilyPolicy", Reason: ReasonNoDualStack,
+		Message: "RequireDualStack asks for an address of each family; the load balancer has only " + published,
+		Remedy:  "ask for one IPv4 and one IPv6 address of the pools with the annotation " + v1alpha1.AnnotationAddresses + ", or write PreferDualStack"}}
 }
 
 func heldSentence(h v1alpha1.HeldField) string {

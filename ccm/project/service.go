@@ -17,6 +17,7 @@ limitations under the License.
 package project
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -50,6 +51,8 @@ const (
 	ReasonNoAnswer = "NoAnswer"
 	ReasonAddress  = "AddressPublished"
 	ReasonWithdrew = "AddressWithdrawn"
+	// ReasonNoDualStack: the Service requires addresses of both families.
+	ReasonNoDualStack = "NoDualStack"
 )
 
 // Input is what is known of one Service.
@@ -114,6 +117,7 @@ func Service(in Input) Result {
 	out.Status.Conditions = merge(in.Service.Status.Conditions, conditions, in.Now)
 	out.Changed = !apiequality.Semantic.DeepEqual(in.Service.Status, out.Status)
 	out.Events = events(in.Service.Status, out.Status)
+	otherFamily(in.Service, out)
 	return out
 }
 
@@ -207,6 +211,27 @@ func events(before, after corev1.ServiceStatus) []Event {
 		add(corev1.EventTypeWarning, is.Reason, is.Message)
 	}
 	return out
+}
+
+// otherFamily adds to the news of an address that it is of none of the Service's
+// families. That works, since proxies connect on to the nodes, but whoever chose
+// the families should hear of it.
+func otherFamily(service *corev1.Service, out Result) {
+	families := service.Spec.IPFamilies
+	for i := range out.Events {
+		if out.Events[i].Reason != ReasonAddress || len(families) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(out.Status.LoadBalancer.Ingress, func(entry corev1.LoadBalancerIngress) bool {
+			family := corev1.IPv4Protocol
+			if strings.Contains(entry.IP, ":") {
+				family = corev1.IPv6Protocol
+			}
+			return entry.IP == "" || slices.Contains(families, family)
+		}) {
+			out.Events[i].Message += fmt.Sprintf(", which is not of the families of the Service (%s): an address is of the family of the hub's first pool unless another is asked for", families[0])
+		}
+	}
 }
 
 // pendingNews is what an Event says of something that waits. A review is on a

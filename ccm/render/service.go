@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -34,6 +35,7 @@ const (
 	ReasonNoNodePort          = "NoNodePort"
 	ReasonInvalidAnnotation   = "InvalidAnnotation"
 	ReasonInvalidAddress      = "InvalidAddress"
+	ReasonNotInternal         = "NotInternal"
 )
 
 // InScope reports whether a Service gets a load balancer: it is of type
@@ -147,10 +149,55 @@ func (s *serviceRenderer) loadBalancer(ports []v1alpha1.BackendPort) *v1alpha1.L
 	if s.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
 		lb.Spec.Persistence = &v1alpha1.Persistence{Type: v1alpha1.PersistenceSourceIP}
 	}
-	for _, cidr := range s.service.Spec.LoadBalancerSourceRanges {
-		lb.Spec.LoadBalancerSourceRanges = append(lb.Spec.LoadBalancerSourceRanges, strings.TrimSpace(cidr))
-	}
+	lb.Spec.LoadBalancerSourceRanges = s.sourceRanges()
+	s.internal()
 	return lb
+}
+
+// sourceRanges are the client networks that may connect: those of the field, and
+// those of the annotation where the field is empty, as k8s.io/cloud-provider's
+// GetLoadBalancerSourceRanges has it. The API server refuses other texts than
+// networks in either; the hub would, too.
+func (s *serviceRenderer) sourceRanges() []string {
+	words := s.service.Spec.LoadBalancerSourceRanges
+	if len(words) == 0 {
+		words = strings.Split(s.service.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey], ",")
+	}
+	var ranges []string
+	for _, word := range words {
+		if word = strings.TrimSpace(word); word != "" {
+			ranges = append(ranges, word)
+		}
+	}
+	return ranges
+}
+
+// internalOnly are the annotations, and the value in lower case, by which other
+// implementations keep a load balancer from the internet. To take no notice of
+// them would expose a Service whose owner believes that it is not.
+var internalOnly = map[string]string{
+	"cloud.google.com/load-balancer-type":                                "internal",
+	"load-balancer.hetzner.cloud/disable-public-network":                 "true",
+	"networking.gke.io/load-balancer-type":                               "internal",
+	"service.beta.kubernetes.io/alibaba-cloud-loadbalancer-address-type": "intranet",
+	"service.beta.kubernetes.io/aws-load-balancer-internal":              "true",
+	"service.beta.kubernetes.io/aws-load-balancer-scheme":                "internal",
+	"service.beta.kubernetes.io/azure-load-balancer-internal":            "true",
+	"service.beta.kubernetes.io/oci-load-balancer-internal":              "true",
+	"service.beta.kubernetes.io/openstack-internal-load-balancer":        "true",
+	"service.kubernetes.io/ibm-load-balancer-cloud-provider-ip-type":     "private",
+}
+
+// internal says which annotations ask in vain for an internal load balancer.
+func (s *serviceRenderer) internal() {
+	for _, key := range slices.Sorted(maps.Keys(internalOnly)) {
+		if strings.ToLower(strings.TrimSpace(s.service.Annotations[key])) == internalOnly[key] {
+			s.problem(annotationField(key), ReasonNotInternal,
+				"this annotation of another implementation asks for an internal load balancer and has no effect here: whoever reaches the address may connect",
+				"name the clients in spec.loadBalancerSourceRanges, or ask for an address that only they reach with "+
+					v1alpha1.AnnotationAddresses+"; then remove the annotation")
+		}
+	}
 }
 
 func (s *serviceRenderer) annotations() map[string]string {
