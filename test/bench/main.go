@@ -24,6 +24,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,11 +37,16 @@ import (
 )
 
 func main() {
-	var o options
+	o := options{sizes: []int{200, 2000}}
 	flag.IntVar(&o.samples, "samples", 30, "Services measured one after the other, per row")
 	flag.IntVar(&o.present, "present", 200, "load balancers present in the second row, and Services made at once in the third")
 	flag.DurationVar(&o.idle, "idle", 10*time.Minute, "how long nothing may be committed when nothing happens")
 	flag.BoolVar(&o.services, "services", false, "measure only Services of one tenant, and idling")
+	flag.BoolVar(&o.nodes, "nodes", false, "measure only changes of a node, and restarts of the hub, beside many load balancers")
+	flag.Func("sizes", "load balancers of the tenants of -nodes (default 200,2000)", o.takeSizes)
+	flag.IntVar(&o.rounds, "rounds", 3, "changes of a node for each of -sizes")
+	flag.StringVar(&o.hub, "hub", "", "the hub program to measure (default: this module's)")
+	flag.StringVar(&o.ccm, "ccm", "", "the ccm program to measure (default: this module's)")
 	flag.BoolVar(&o.fleet, "fleet", false, "measure only many tenants at the same time, against git on one shared branch")
 	flag.IntVar(&o.tenants, "tenants", 64, "tenants of -fleet")
 	flag.IntVar(&o.changes, "changes", 20, "changes of each tenant of -fleet")
@@ -62,16 +69,32 @@ type options struct {
 	samples, present int
 	idle             time.Duration
 
-	services, fleet, scale  bool
+	services, nodes         bool
+	fleet, scale            bool
+	sizes                   []int
+	rounds                  int
+	hub, ccm                string
 	tenants, changes        int
 	native                  time.Duration
 	scaleTenants, scaleEach int
 	interval                time.Duration
 }
 
+func (o *options) takeSizes(text string) error {
+	o.sizes = nil
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return err
+		}
+		o.sizes = append(o.sizes, n)
+	}
+	return nil
+}
+
 func run(ctx context.Context, o options) (err error) {
-	system, err := testbed.NewSystem(ctx, testbed.SystemOptions{Interval: o.interval, Config: wide, Options: testbed.Options{
-		Name: "bench", Tenants: []string{tenant},
+	system, err := testbed.NewSystem(ctx, testbed.SystemOptions{Interval: o.interval, Config: wide, HubProgram: o.hub, CCMProgram: o.ccm, Options: testbed.Options{
+		Name: "bench", Tenants: []string{tenant}, Audit: true,
 		Progress: func(step string, took time.Duration) { fmt.Fprintf(os.Stderr, "%s (%.1f s)\n", step, took.Seconds()) },
 	}})
 	if err != nil {

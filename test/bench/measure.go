@@ -66,9 +66,14 @@ func (b *bench) app(name string) testbed.App {
 
 func (b *bench) all(ctx context.Context, o options) error {
 	b.printf("| measure | n | p50 | p99 | max |\n|---|---|---|---|---|\n")
-	every := !o.services && !o.fleet && !o.scale // but for a thousand tenants, which take half an hour
+	every := !o.services && !o.nodes && !o.fleet && !o.scale // but for a thousand tenants, which take half an hour
 	if o.services || every {
 		if err := b.services(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.nodes || every {
+		if err := b.nodes(ctx, o); err != nil {
 			return err
 		}
 	}
@@ -91,7 +96,11 @@ func (b *bench) services(ctx context.Context, o options) error {
 		return err
 	}
 	b.rows("one Service → working address, alone", alone)
-	took, err := b.burst(ctx, o.present)
+	var took sample
+	c, err := b.spell(ctx, func() (err error) {
+		took, err = b.burst(ctx, o.present)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -99,6 +108,11 @@ func (b *bench) services(ctx context.Context, o options) error {
 	for _, stage := range testbed.Stages {
 		b.printf("|   · the last one %s | 1 | %s | | |\n", stage, seconds(took[stage]))
 	}
+	b.printf("|   · processor time of everything, until quiet | 1 | %s | | |\n", seconds(c.cpu))
+	b.printf("|   · writes in the hub, per load balancer | %d | %.2f | | |\n", len(c.hub), float64(len(c.hub))/float64(o.present))
+	b.breakdown(c.hub, o.present)
+	b.printf("|   · writes in the tenant, per load balancer | %d | %.2f | | |\n", len(c.tenant), float64(len(c.tenant))/float64(o.present))
+	b.breakdown(c.tenant, o.present)
 	crowded, err := b.series(ctx, "crowd", o.samples)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type Options struct {
 	CRDs       []string // files or folders to install in the hub
 	Repository string   // name of the first Git repository; "fleet" when empty
 	Forge      bool     // the first Git repository is on a Gitea, not on the bed's own Git server
+	Audit      bool     // API servers note who writes what: [Plane.Writes]
 
 	// Progress, when set, is told of every part that is up and how long it
 	// took. It is called from several goroutines, one at a time.
@@ -109,7 +110,7 @@ func (b *Bed) start(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		begin := time.Now()
-		plane, err := startPlane(ctx, b.home, "hub")
+		plane, err := startPlane(ctx, b.home, "hub", b.options.Audit)
 		if err != nil {
 			return err
 		}
@@ -162,7 +163,7 @@ func (b *Bed) AddTenant(ctx context.Context, name string) (*Tenant, error) {
 	if exists || name == "hub" {
 		return nil, fmt.Errorf("the bed has a control plane %q already", name)
 	}
-	plane, err := startPlane(ctx, b.home, name)
+	plane, err := startPlane(ctx, b.home, name, b.options.Audit)
 	if err != nil {
 		return nil, err
 	}

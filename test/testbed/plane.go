@@ -57,10 +57,15 @@ var controllers = []string{
 	"namespace-controller", "serviceaccount-controller", "garbage-collector-controller",
 }
 
-func startPlane(ctx context.Context, h *home, name string) (*Plane, error) {
+func startPlane(ctx context.Context, h *home, name string, audit bool) (*Plane, error) {
 	p := &Plane{Name: name, Kubeconfig: filepath.Join(h.dir, name+".kubeconfig"), home: h}
 	if err := p.configure(); err != nil {
 		return nil, err
+	}
+	if audit {
+		if err := p.audit(); err != nil {
+			return nil, err
+		}
 	}
 	if err := p.startProcesses(ctx); err != nil {
 		p.Down()

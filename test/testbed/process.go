@@ -79,6 +79,10 @@ func (h *home) logFile(name string) string { return filepath.Join(h.dir, name+".
 // Pid is the process's number.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
+// CPU is the processor time that the process has used, and those that ended as
+// its children; 0 once it has ended.
+func (p *Process) CPU() time.Duration { return cpuOf(p.Pid()) }
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

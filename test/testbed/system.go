@@ -19,6 +19,7 @@ package testbed
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -52,6 +54,8 @@ const SourceName = "fleet"
 // SystemOptions describe a system.
 type SystemOptions struct {
 	Options
+	// HubProgram and CCMProgram are files to run; empty: this module's, built anew.
+	HubProgram, CCMProgram string
 	// HubArgs and CCMArgs are added to the programs' arguments.
 	HubArgs, CCMArgs []string
 	// Interval of the GitSource; 10 s when 0.
@@ -104,16 +108,19 @@ func NewSystem(ctx context.Context, options SystemOptions) (*System, error) {
 	if options.Interval == 0 {
 		options.Interval = 10 * time.Second
 	}
-	programs, err := Build(ctx, filepath.Join(root, ".tools", "bin"), "./cmd/hub", "./cmd/ccm")
-	if err != nil {
-		return nil, err
+	if options.HubProgram == "" || options.CCMProgram == "" {
+		programs, err := Build(ctx, filepath.Join(root, ".tools", "bin"), "./cmd/hub", "./cmd/ccm")
+		if err != nil {
+			return nil, err
+		}
+		options.HubProgram, options.CCMProgram = cmp.Or(options.HubProgram, programs[0]), cmp.Or(options.CCMProgram, programs[1])
 	}
 	bed, err := New(ctx, options.Options)
 	if err != nil {
 		return nil, err
 	}
 	s := &System{
-		Bed: bed, options: options, hubBinary: programs[0], ccmBinary: programs[1],
+		Bed: bed, options: options, hubBinary: options.HubProgram, ccmBinary: options.CCMProgram,
 		hookToken: rand.Text(), ccms: map[string]*member{}, Trail: newTrail(),
 	}
 	if err := s.begin(ctx, root); err != nil {
@@ -333,6 +340,25 @@ func (s *System) KillEnvoy() error {
 		return errors.New("no Envoy runs")
 	}
 	return nil
+}
+
+// Envoy asks the admin interface of the hub's Envoy, such as /stats?format=json.
+func (s *System) Envoy(ctx context.Context, path string) ([]byte, error) {
+	socket := filepath.Join(s.Dir, "state", "global", "admin.sock")
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "unix", socket)
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://envoy"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	return io.ReadAll(response.Body)
 }
 
 // HubProcess is the running hub.
