@@ -42,6 +42,7 @@ const (
 // book knows who has which address and how many listeners. It is made from
 // stored objects and can be made again from them at any time.
 type book struct {
+	loading   sync.Mutex // held while a tenant is loaded
 	mu        sync.Mutex
 	allocator *assign.Allocator
 	// owners with an address, by tenant namespace; limits count them.
@@ -50,6 +51,9 @@ type book struct {
 	waiting map[types.NamespacedName]bool
 	// restored are the tenants whose objects are all in the allocator.
 	restored map[string]bool
+	// unstored are owners whose addresses their statuses do not have yet, with the
+	// ports that they asked for.
+	unstored map[types.NamespacedName][]ir.Port
 	// settled: tenants had their time to be restored. Nothing is assigned that was
 	// not assigned before, until then.
 	settled bool
@@ -73,6 +77,16 @@ func (b *book) reset(allocator *assign.Allocator) {
 	b.restored = map[string]bool{}
 	if b.waiting == nil {
 		b.waiting = map[types.NamespacedName]bool{}
+		b.unstored = map[types.NamespacedName][]ir.Port{}
+	}
+}
+
+// stored says that an owner's status has these addresses now.
+func (b *book) stored(owner types.NamespacedName, addresses []netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if slices.Equal(addresses, b.allocator.Assigned(assign.Owner{Tenant: owner.Namespace, Name: owner.Name})) {
+		delete(b.unstored, owner)
 	}
 }
 
@@ -113,8 +127,12 @@ func (b *book) assign(c claim) (addresses []netip.Addr, refused []ir.Port, probl
 	addresses, problem = b.allocator.Assign(assign.Request{Owner: owner, Pools: c.pools, Requested: c.requested, Ports: c.ports})
 	b.count(c.owner, len(addresses) > 0)
 	delete(b.waiting, c.owner)
+	delete(b.unstored, c.owner)
 	if problem != nil {
 		b.waiting[c.owner] = true
+	}
+	if len(addresses) > 0 && !slices.Equal(addresses, c.stored) {
+		b.unstored[c.owner] = c.ports
 	}
 	return addresses, b.allocator.Refused(owner), problem
 }
@@ -138,6 +156,7 @@ func (b *book) release(owner types.NamespacedName, keep bool) []types.Namespaced
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.waiting, owner)
+	delete(b.unstored, owner)
 	delete(b.acked, owner)
 	delete(b.published, owner)
 	b.total -= b.listeners[owner]
@@ -222,51 +241,72 @@ func (b *book) newlyAcked(owner types.NamespacedName, hash string) bool {
 }
 
 // rebuildBook makes the book anew from stored objects: when the hub starts, when
-// it becomes the leader and when the pools change.
+// it becomes the leader and when the pools change. What is not stored yet stays.
 func (h *hub) rebuildBook(ctx context.Context) error {
 	config := h.config.current()
 	if config == nil {
 		return nil
 	}
-	var list v1alpha1.LoadBalancerList
-	if err := h.client.List(ctx, &list); err != nil {
-		return fmt.Errorf("list LoadBalancers: %w", err)
-	}
 	var states v1alpha1.TenantStateList
 	if err := h.client.List(ctx, &states); err != nil {
 		return fmt.Errorf("list TenantStates: %w", err)
 	}
+	// After the states: then it has all addresses of tenants that are restored, and
+	// none of them has to be listed by itself.
+	list, err := h.listLive(ctx)
+	if err != nil {
+		return err
+	}
 	allocator, _ := assign.New(config.Spec.AddressPools) // problems are the Config controller's
 	h.book.mu.Lock()
 	defer h.book.mu.Unlock()
+	before := h.book.allocator
 	h.book.reset(allocator)
-	h.book.hold(list.Items)
+	h.book.hold(list)
 	for i := range states.Items {
 		h.book.reserve(h.speaksOf(&states.Items[i]), &states.Items[i])
+		if isRestored(&states.Items[i]) {
+			h.book.restored[states.Items[i].Namespace] = true
+		}
 	}
+	h.book.holdUnstored(before)
 	return nil
 }
 
-// loadTenant takes in what was restored of a tenant, once: its old addresses
-// come before new ones. It reads from the API server, because the cache of load
-// balancers may be behind that of TenantStates, and returns true when the cache
-// has caught up and everything is to be read again.
+// listLive lists load balancers from the API server, because the cache of them
+// may be behind that of TenantStates, and returns when it has caught up.
+func (h *hub) listLive(ctx context.Context, options ...client.ListOption) ([]v1alpha1.LoadBalancer, error) {
+	var list v1alpha1.LoadBalancerList
+	if err := h.live.List(ctx, &list, options...); err != nil {
+		return nil, fmt.Errorf("list LoadBalancers: %w", err)
+	}
+	for i := range list.Items {
+		if err := h.waitForCache(ctx, &list.Items[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list.Items, nil
+}
+
+// loadTenant takes in what was restored of a tenant, once, whoever asks: its old
+// addresses come before new ones. It returns true when the cache has what was
+// restored and everything is to be read again.
 func (h *hub) loadTenant(ctx context.Context, state *v1alpha1.TenantState) (loaded bool, err error) {
 	if h.book.isRestored(state.Namespace) {
 		return false, nil
 	}
-	var list v1alpha1.LoadBalancerList
-	if err := h.live.List(ctx, &list, client.InNamespace(state.Namespace)); err != nil {
-		return false, fmt.Errorf("list LoadBalancers of %s: %w", state.Namespace, err)
+	h.book.loading.Lock()
+	defer h.book.loading.Unlock()
+	if h.book.isRestored(state.Namespace) {
+		return true, nil
 	}
-	for i := range list.Items {
-		if err := h.waitForCache(ctx, &list.Items[i]); err != nil {
-			return false, err
-		}
+	list, err := h.listLive(ctx, client.InNamespace(state.Namespace))
+	if err != nil {
+		return false, err
 	}
 	h.book.mu.Lock()
 	defer h.book.mu.Unlock()
-	h.book.hold(list.Items)
+	h.book.hold(list)
 	h.book.reserve(state.Namespace, state)
 	h.book.restored[state.Namespace] = true
 	return true, nil
@@ -291,13 +331,24 @@ func (b *book) isRestored(namespace string) bool {
 	return b.restored[namespace]
 }
 
-// hold and reserve are called with mu held.
+// hold, holdUnstored and reserve are called with mu held.
 func (b *book) hold(list []v1alpha1.LoadBalancer) {
 	for i := range list {
 		lb := &list[i]
 		if addresses := parseAddresses(lb.Status.Addresses); len(addresses) > 0 {
 			b.allocator.Hold(assign.Owner{Tenant: lb.Namespace, Name: lb.Name}, addresses, assign.ParsePorts(lb.Status.Ports))
 			b.count(client.ObjectKeyFromObject(lb), true)
+		}
+	}
+}
+
+// holdUnstored keeps what the book before had assigned and statuses do not have.
+func (b *book) holdUnstored(before *assign.Allocator) {
+	for owner, ports := range b.unstored {
+		key := assign.Owner{Tenant: owner.Namespace, Name: owner.Name}
+		if addresses := before.Assigned(key); len(addresses) > 0 && len(b.allocator.Assigned(key)) == 0 {
+			b.allocator.Hold(key, addresses, ports)
+			b.count(owner, true)
 		}
 	}
 }

@@ -102,6 +102,9 @@ type Options struct {
 	// RestoreGrace bounds how long a starting hub waits for tenants that are not
 	// restored, once one is. Default: 30 s.
 	RestoreGrace time.Duration
+	// Patience is how long proxies may owe an answer before a status says that it
+	// waits for them; what it said before stays until then. Default: 2 s.
+	Patience time.Duration
 	// Registry of metrics. Default: that of controller-runtime.
 	Registry prometheus.Registerer
 }
@@ -115,6 +118,7 @@ const (
 	workers = 8
 
 	defaultRestoreGrace       = 30 * time.Second
+	defaultPatience           = 2 * time.Second
 	defaultAddressGracePeriod = 24 * time.Hour
 )
 
@@ -129,7 +133,9 @@ type hub struct {
 	book         *book
 	opening      *opening
 	leader       *leadership
-	queue        *queue
+	queue        *queue // of load balancers to reconcile
+	outcomes     *outcomes
+	statusQueue  *queue // of load balancers whose status may have to be written
 	reservations *reservations
 	sealing      *sealing
 }
@@ -141,6 +147,9 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 	}
 	if o.RestoreGrace == 0 {
 		o.RestoreGrace = defaultRestoreGrace
+	}
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
 	}
 	if o.Registry == nil {
 		o.Registry = metrics.Registry
@@ -158,7 +167,7 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 	}
 	h := &hub{
 		Options: o, client: c, live: mgr.GetAPIReader(), now: time.Now,
-		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, reservations: newReservations(), sealing: &sealing{},
+		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, outcomes: newOutcomes(), statusQueue: &queue{}, reservations: newReservations(), sealing: &sealing{},
 	}
 	m, err := newMeasures(o.Registry, h)
 	if err != nil {

@@ -103,9 +103,10 @@ func (r *loadBalancers) Reconcile(ctx context.Context, request reconcile.Request
 		}
 	}
 	if why := admit(in); why != nil {
-		return reconcile.Result{}, r.refuse(ctx, lb, observation{refusal: why, problems: v1alpha1.Validate(lb)})
+		r.refuse(lb, observation{refusal: why, problems: v1alpha1.Validate(lb)})
+		return reconcile.Result{}, nil
 	}
-	return r.serve(ctx, in)
+	return reconcile.Result{}, r.serve(ctx, in)
 }
 
 // gather reads what the load balancer refers to. What is missing stays nil.
@@ -149,24 +150,34 @@ func get[T client.Object](ctx context.Context, c client.Reader, object T, key ty
 
 // refuse takes a load balancer that is not accepted from the proxies, or leaves
 // what they have.
-func (r *loadBalancers) refuse(ctx context.Context, lb *v1alpha1.LoadBalancer, o observation) error {
+func (r *loadBalancers) refuse(lb *v1alpha1.LoadBalancer, o observation) {
 	owner := client.ObjectKeyFromObject(lb)
 	if !o.refusal.keep {
 		r.publish(owner, nil)
 	}
 	r.opening.built(owner)
 	o.assigned = parseAddresses(lb.Status.Addresses)
-	return r.write(ctx, lb, o)
+	r.tell(lb, o)
 }
 
-// serve assigns, builds, publishes and reports.
-func (r *loadBalancers) serve(ctx context.Context, in gathered) (reconcile.Result, error) {
+// tell has the status say what became of a load balancer.
+func (r *loadBalancers) tell(lb *v1alpha1.LoadBalancer, o observation) {
+	if !r.leader.held.Load() {
+		return
+	}
+	r.outcomes.put(lb, o, r.now())
+	r.statusQueue.add(client.ObjectKeyFromObject(lb))
+}
+
+// serve assigns, builds and publishes. The status waits for what proxies say:
+// see [statuses].
+func (r *loadBalancers) serve(ctx context.Context, in gathered) error {
 	lb, owner := in.lb, client.ObjectKeyFromObject(in.lb)
 	logger := log.FromContext(ctx)
 	var o observation
 	refused, err := r.assign(ctx, in, &o)
 	if err != nil {
-		return reconcile.Result{}, err
+		return err
 	}
 	if o.unassigned != nil && o.unassigned.Reason == v1alpha1.ReasonLimitExceeded {
 		o.refusal = &refusal{reason: o.unassigned.Reason, message: o.unassigned.Message, stalled: true}
@@ -175,35 +186,21 @@ func (r *loadBalancers) serve(ctx context.Context, in gathered) (reconcile.Resul
 		LoadBalancer: lb, Tenant: in.tenant, Config: in.config, Addresses: in.addresses, Backends: in.backends,
 		Assigned: o.assigned, Refused: refused, HubNetworks: r.HubNetworks,
 	})
-	if r.leader.held.Load() && !slices.Equal(formatAddresses(o.assigned), lb.Status.Addresses) {
-		// What is written before the proxies are told says already what will be true
-		// while they are silent, so that nothing has to be written in between.
+	if r.leader.held.Load() && givesUp(lb, o) {
+		// Another one may be given the address from now on, so the status says first
+		// that it is no longer this one's.
 		if len(o.output.Part.Listeners) > 0 {
 			o.hash, o.verdict.Proxies = o.output.Part.Hash(), r.Publisher.Proxies(globalGroup)
 		}
 		if err := r.write(ctx, lb, o); err != nil {
-			return reconcile.Result{}, err
+			return err
 		}
-		logger.Info("stage", "stage", "assigned", "addresses", lb.Status.Addresses)
 	}
-	if err := r.publishPart(logger, owner, &o); err != nil {
-		return reconcile.Result{}, err
+	if err := r.publishPart(logger, lb, &o); err != nil {
+		return err
 	}
 	r.opening.built(owner)
-	if !r.leader.held.Load() {
-		return reconcile.Result{}, nil
-	}
-	o.verdict, _ = r.Publisher.Verdict(globalGroup, owner.String())
-	if o.programmed() {
-		if r.book.newlyAcked(owner, o.hash) {
-			logger.Info("stage", "stage", "acked", "part", o.hash)
-		}
-		o.unreachable = r.reach(ctx, lb, o)
-	}
-	if err := r.write(ctx, lb, o); err != nil || o.unreachable == nil {
-		return reconcile.Result{}, err
-	}
-	return reconcile.Result{RequeueAfter: retryReach}, nil
+	return nil
 }
 
 // assign fills in what addresses the load balancer has, and returns the ports
@@ -235,12 +232,14 @@ func (r *loadBalancers) assign(ctx context.Context, in gathered, o *observation)
 	return refused, nil
 }
 
-// publishPart tells the proxies, if there is anything to serve and room for it.
-func (r *loadBalancers) publishPart(logger logr.Logger, owner types.NamespacedName, o *observation) error {
-	part := &o.output.Part
+// publishPart tells the proxies, if there is anything to serve and room for it,
+// and then the status.
+func (r *loadBalancers) publishPart(logger logr.Logger, lb *v1alpha1.LoadBalancer, o *observation) error {
+	owner, part := client.ObjectKeyFromObject(lb), &o.output.Part
 	o.hash = ""
 	if len(part.Listeners) == 0 {
 		r.publish(owner, nil)
+		r.tell(lb, *o)
 		return nil
 	}
 	if limit := r.Infra.MaxListeners(); !r.book.fit(owner, len(part.Listeners), limit) {
@@ -249,13 +248,19 @@ func (r *loadBalancers) publishPart(logger logr.Logger, owner types.NamespacedNa
 			Message: fmt.Sprintf("the hub's proxies can have %d listeners and have no room for more", limit),
 			Remedy:  "have the operator of the hub raise the limit of open files",
 		})
+		r.tell(lb, *o)
 		return nil
 	}
 	o.hash = part.Hash()
+	r.tell(lb, *o) // before the answer can come
 	if r.book.isPublished(owner, o.hash) {
 		return nil
 	}
+	if assigned := formatAddresses(o.assigned); r.leader.held.Load() && !slices.Equal(assigned, lb.Status.Addresses) {
+		logger.Info("stage", "stage", "assigned", "addresses", assigned)
+	}
 	if err := r.Publisher.Publish(globalGroup, map[string]*ir.Part{owner.String(): part})[owner.String()]; err != nil {
+		r.outcomes.drop(owner)
 		return fmt.Errorf("publish LoadBalancer %s: %w", owner, err)
 	}
 	r.book.setPublished(owner, o.hash)
@@ -303,6 +308,7 @@ func (r *loadBalancers) write(ctx context.Context, lb *v1alpha1.LoadBalancer, o 
 	if err := r.applyStatus(ctx, lb, owned(status)); err != nil {
 		return client.IgnoreNotFound(err)
 	}
+	r.book.stored(client.ObjectKeyFromObject(lb), o.assigned)
 	r.announce(before, lb)
 	if !slices.Equal(ingressOf(before), ingressOf(lb)) {
 		log.FromContext(ctx).Info("stage", "stage", "addressed", "addresses", formatAddresses(ingressOf(lb)))
@@ -327,6 +333,7 @@ func whereabouts(o repo.Object, kind string) (path, object string) {
 // one of its name, and lets it go.
 func (r *loadBalancers) cleanUp(ctx context.Context, lb *v1alpha1.LoadBalancer) (reconcile.Result, error) {
 	owner := client.ObjectKeyFromObject(lb)
+	r.outcomes.drop(owner)
 	r.publish(owner, nil)
 	r.opening.built(owner)
 	if !r.leader.held.Load() || !controllerutil.ContainsFinalizer(lb, v1alpha1.Finalizer) {
@@ -344,7 +351,7 @@ func (r *loadBalancers) cleanUp(ctx context.Context, lb *v1alpha1.LoadBalancer) 
 			return reconcile.Result{}, err
 		}
 	}
-	r.wake(r.book.release(owner, grace > 0))
+	r.wake(r.book.release(owner, grace > 0 && len(lb.Status.Addresses) > 0)) // what was never stored was never told
 	if err := r.removeFinalizer(ctx, lb); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -373,6 +380,7 @@ func (r *loadBalancers) removed(owner types.NamespacedName) (again time.Duration
 // Proxies are told only if they may have something of it: each Publish wakes the
 // owner, and an owner that is gone would wake itself for ever.
 func (r *loadBalancers) forget(owner types.NamespacedName) {
+	r.outcomes.drop(owner)
 	if r.book.hasPublished(owner) {
 		r.publish(owner, nil)
 	}

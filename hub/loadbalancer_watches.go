@@ -59,7 +59,7 @@ func (h *hub) setupLoadBalancers(mgr manager.Manager, m *measures) error {
 	}
 	r := &loadBalancers{hub: h, events: mgr.GetEventRecorder(fieldManager)}
 	everyReplica := false
-	return ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").
+	err := ctrl.NewControllerManagedBy(mgr).Named("loadbalancer").
 		For(&v1alpha1.LoadBalancer{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: h.concerns})).
 		Watches(&v1alpha1.Backend{}, h.users(byBackend), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.Addresses{}, h.users(byAddresses), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -68,6 +68,13 @@ func (h *hub) setupLoadBalancers(mgr manager.Manager, m *measures) error {
 		WatchesRawSource(source.Func(h.subscribe)).
 		WithOptions(controllerOptions(workers, &everyReplica)).
 		Complete(m.loadBalancers(r))
+	if err != nil {
+		return err
+	}
+	return ctrl.NewControllerManagedBy(mgr).Named("loadbalancer-status").
+		WatchesRawSource(source.Func(h.statusQueue.feed)).
+		WithOptions(controllerOptions(workers, &everyReplica)).
+		Complete(unlessOver(statuses{r}))
 }
 
 // references lists what load balancers refer to. Names are unique per namespace,
@@ -148,18 +155,24 @@ func (h *hub) stateUpdated(ctx context.Context, e event.UpdateEvent, q requests)
 	}
 }
 
-// subscribe has load balancers reconciled when proxies say something new of them,
-// and lends the queue to whoever else knows of a reason.
-func (h *hub) subscribe(_ context.Context, q requests) error {
-	h.queue.inner.Store(&q)
+// subscribe has load balancers looked at when proxies say something new of them:
+// only their status if what was published is known, else all. It lends the queue to
+// whoever else knows of a reason.
+func (h *hub) subscribe(ctx context.Context, q requests) error {
 	h.Publisher.Subscribe(func(_ string, owners []string) {
-		for _, owner := range owners {
-			if namespace, name, ok := strings.Cut(owner, "/"); ok {
-				q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
+		for _, text := range owners {
+			namespace, name, ok := strings.Cut(text, "/")
+			owner := types.NamespacedName{Namespace: namespace, Name: name}
+			switch {
+			case !ok:
+			case h.outcomes.heard(owner):
+				h.statusQueue.add(owner)
+			default:
+				h.queue.add(owner)
 			}
 		}
 	})
-	return nil
+	return h.queue.feed(ctx, q)
 }
 
 // eventRecorder is the part of Kubernetes' recorder that is used.

@@ -142,6 +142,14 @@ func (m *measures) syncSecrets(inner reconcile.Reconciler) reconcile.Reconciler 
 	})
 }
 
+// unlessOver drops the errors of a reconciler whose hub ends.
+func unlessOver(inner reconcile.Reconciler) reconcile.Reconciler {
+	return reconcile.Func(func(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+		result, err := inner.Reconcile(ctx, request)
+		return result, unlessEnded(ctx, err)
+	})
+}
+
 // unlessEnded drops what fails because the hub ends.
 func unlessEnded(ctx context.Context, err error) error {
 	select {

@@ -29,7 +29,6 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -60,7 +59,7 @@ func (s starter) Start(ctx context.Context) error {
 	s.Publisher.Open(globalGroup)
 	s.opening.done(s.now())
 	log.FromContext(ctx).Info("proxy group opened", "proxyGroup", globalGroup)
-	return s.enqueueAll(ctx)
+	return s.enqueueOpened(ctx)
 }
 
 // untilDone repeats a step until it succeeds, and returns false if the context
@@ -211,25 +210,60 @@ func (o *opening) opened() time.Time {
 // leadership says whether this replica writes.
 type leadership struct{ held atomic.Bool }
 
-// queue feeds the LoadBalancer controller from everywhere.
+// queue feeds a controller from everywhere. What comes before the controller has
+// started waits.
 type queue struct {
-	inner atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
+	mu    sync.Mutex
+	inner requests
+	early []reconcile.Request
 }
 
 func (q *queue) add(owner types.NamespacedName) {
-	if inner := q.inner.Load(); inner != nil {
-		(*inner).Add(reconcile.Request{NamespacedName: owner})
+	request := reconcile.Request{NamespacedName: owner}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.inner == nil {
+		q.early = append(q.early, request)
+		return
 	}
+	q.inner.Add(request)
+}
+
+// feed is a source.Func.
+func (q *queue) feed(_ context.Context, inner requests) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, request := range q.early {
+		inner.Add(request)
+	}
+	q.inner, q.early = inner, nil
+	return nil
 }
 
 // enqueueAll has every load balancer reconciled.
 func (h *hub) enqueueAll(ctx context.Context) error {
+	return h.forEach(ctx, h.queue.add)
+}
+
+// enqueueOpened has those reconciled that waited for the hub to open. What proxies
+// only have to answer is not built again.
+func (h *hub) enqueueOpened(ctx context.Context) error {
+	return h.forEach(ctx, func(owner types.NamespacedName) {
+		if h.outcomes.asked(owner) {
+			h.statusQueue.add(owner)
+			return
+		}
+		h.queue.add(owner)
+	})
+}
+
+func (h *hub) forEach(ctx context.Context, do func(types.NamespacedName)) error {
 	var list v1alpha1.LoadBalancerList
 	if err := h.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list LoadBalancers: %w", err)
 	}
 	for i := range list.Items {
-		h.queue.add(client.ObjectKeyFromObject(&list.Items[i]))
+		do(client.ObjectKeyFromObject(&list.Items[i]))
 	}
 	return nil
 }

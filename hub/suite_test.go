@@ -106,7 +106,10 @@ type bed struct {
 	client.Client
 	proxies *proxies
 	infra   *hostStub
-	stop    func()
+	// patience with proxies; short, so that tests of silent ones are.
+	patience time.Duration
+	writes   writes
+	stop     func()
 }
 
 // newBed starts a hub with a pool of eight addresses.
@@ -116,7 +119,7 @@ func newBed(t *testing.T) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{T: t, Client: c, proxies: newProxies(), infra: &hostStub{max: 1000}}
+	b := &bed{T: t, Client: c, proxies: newProxies(), infra: &hostStub{max: 1000}, patience: 100 * time.Millisecond}
 	t.Cleanup(func() { b.stopHub(); b.wipe() })
 	err = c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: hubNamespace}})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
@@ -133,7 +136,9 @@ func newBed(t *testing.T) *bed {
 func (b *bed) startHub() {
 	b.Helper()
 	skip := true
-	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+	counted := rest.CopyConfig(restConfig)
+	counted.Wrap(b.writes.count)
+	mgr, err := ctrl.NewManager(counted, ctrl.Options{
 		Scheme: scheme, Metrics: server.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: &skip},
 		Logger: testr.NewWithOptions(b.T, testr.Options{LogTimestamp: true}),
 	})
@@ -142,8 +147,8 @@ func (b *bed) startHub() {
 	}
 	err = hub.SetupWithManager(mgr, hub.Options{
 		Namespace: hubNamespace, Publisher: b.proxies, Infra: b.infra, Registry: prometheus.NewRegistry(),
-		HubNetworks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
-		Version:     v1alpha1.Version{GitVersion: "v0.0.0-test"},
+		HubNetworks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Patience: b.patience,
+		Version: v1alpha1.Version{GitVersion: "v0.0.0-test"},
 	})
 	if err != nil {
 		b.Fatal(err)
