@@ -131,14 +131,11 @@ func (l *loop) archiveBranches(ctx context.Context, v *leaver) error {
 	if err != nil {
 		return err
 	}
-	var wants []git.Want
-	for _, branch := range branches {
-		if tip := refs[branch]; !tip.IsZero() {
-			wants = append(wants, git.Want{Tip: tip})
+	// What the branches hold is only copied at the server.
+	if tip := refs[repo.StatusRef(name)]; !tip.IsZero() {
+		if err := l.remote.Fetch(ctx, l.store, git.Want{Tip: tip}); err != nil && !git.OfContent(err) {
+			return err
 		}
-	}
-	if err := l.remote.Fetch(ctx, l.store, wants...); err != nil {
-		return err
 	}
 	if v.farewell, err = l.toldFarewell(refs[repo.StatusRef(name)]); err != nil {
 		return err
@@ -149,7 +146,7 @@ func (l *loop) archiveBranches(ctx context.Context, v *leaver) error {
 		if tip.IsZero() || refs[copied] == tip || branch == repo.StatusRef(name) && v.farewell {
 			continue
 		}
-		updates = append(updates, git.RefUpdate{Name: copied, Old: refs[copied], New: tip})
+		updates = append(updates, git.RefUpdate{Name: copied, Old: refs[copied], New: tip, Known: true})
 	}
 	if _, err := l.remote.Push(ctx, l.store, updates, false); err != nil {
 		return fmt.Errorf("archive the branches of %s: %w", name, err)
@@ -164,6 +161,9 @@ func (l *loop) toldFarewell(tip git.Hash) (bool, error) {
 		return false, nil
 	}
 	commit, err := l.store.Commit(tip)
+	if git.OfContent(err) {
+		return false, nil // not ours
+	}
 	if err != nil {
 		return false, err
 	}
@@ -271,6 +271,9 @@ func (l *loop) endBranches(ctx context.Context, v *leaver) error {
 // and the reason. It returns zero where the branch is not the hub's.
 func (l *loop) commitFarewell(tenant string, tip git.Hash) (git.Hash, error) {
 	commit, err := l.store.Commit(tip)
+	if git.OfContent(err) {
+		return git.Hash{}, nil
+	}
 	if err != nil {
 		return git.Hash{}, err
 	}

@@ -69,6 +69,7 @@ type link struct {
 	readAt      time.Time // when the credentials are read again
 	askAgain    time.Time // when refused credentials are tried again as they are
 	retry       retry
+	apart       *apart
 
 	// Of the loop alone.
 	view   linkState
@@ -86,14 +87,16 @@ type want struct {
 
 // linkState is what a link tells its loop.
 type linkState struct {
-	looked  bool
-	refs    map[string]git.Hash // all fetched
-	failed  *failure
-	pushed  time.Time
-	least   time.Duration // between two pushes
-	results []git.RefResult
-	outcome error // of the push; the results say more, if there are any
-	done    bool  // results and outcome are there
+	looked bool
+	refs   map[string]git.Hash // all fetched
+	// unfetched says why the tips of branches could not be fetched.
+	unfetched map[string]string
+	failed    *failure
+	pushed    time.Time
+	least     time.Duration // between two pushes
+	results   []git.RefResult
+	outcome   error // of the push; the results say more, if there are any
+	done      bool  // results and outcome are there
 }
 
 func newLink(ctx context.Context, l *loop, key client.ObjectKey) *link {
@@ -102,6 +105,7 @@ func newLink(ctx context.Context, l *loop, key client.ObjectKey) *link {
 		key: key, client: l.client, live: l.live, log: l.log.WithValues("intentSource", key.String()), now: l.now,
 		inbox: l.inbox, wake: make(chan struct{}, 1), stop: stop, store: git.NewStore(), wants: map[string]want{},
 	}
+	k.apart = newApart(l.now, k.called, l.helpers.Go)
 	l.made(key, k.store)
 	l.helpers.Go(func() { k.run(ctx) })
 	return k
@@ -258,7 +262,7 @@ func (k *link) connect(ctx context.Context) error {
 // look lists the branches of its tenants and fetches those that moved.
 func (k *link) look(ctx context.Context) error {
 	k.mu.Lock()
-	wants, before, looked := maps.Clone(k.wants), k.state.refs, k.state.looked
+	wants, before, looked, unfetchedBefore := maps.Clone(k.wants), k.state.refs, k.state.looked, k.state.unfetched
 	k.mu.Unlock()
 	prefixes := []string{repo.IntentRef(""), repo.StatusRef("")}
 	if len(wants) < askAll {
@@ -275,7 +279,7 @@ func (k *link) look(ctx context.Context) error {
 		return err
 	}
 	refs := map[string]git.Hash{}
-	var moved []git.Want
+	moved := map[string]git.Want{}
 	for name, w := range wants {
 		for _, ref := range []string{repo.IntentRef(name), repo.StatusRef(name)} {
 			if !w.read && ref == repo.IntentRef(name) {
@@ -283,27 +287,32 @@ func (k *link) look(ctx context.Context) error {
 			}
 			tip := listed[ref]
 			if refs[ref] = tip; !tip.IsZero() && tip != before[ref] {
-				moved = append(moved, git.Want{Tip: tip, Have: before[ref]})
+				moved[ref] = git.Want{Tip: tip, Have: before[ref]}
 			}
 		}
 	}
-	if err := k.remote.Fetch(ctx, k.store, moved...); err != nil {
+	if err := k.apart.fetch(ctx, k.remote, k.store, nil, moved, refs); err != nil {
 		return err
 	}
+	for ref, tip := range refs {
+		refs[ref] = k.apart.tip(ref, tip, before[ref])
+	}
+	unfetched := k.apart.failures()
 	for name, w := range wants {
-		tip := refs[repo.IntentRef(name)]
-		if tip.IsZero() || tip == before[repo.IntentRef(name)] {
+		ref := repo.IntentRef(name)
+		tip := refs[ref]
+		if tip.IsZero() || tip == before[ref] || unfetched[ref] != "" {
 			continue
 		}
-		if err := reachBack(ctx, k.remote, k.store, tip, w.last); err != nil {
+		if err := reachBack(ctx, k.remote, k.store, tip, w.last); err != nil && !git.OfContent(err) {
 			return err
 		}
 	}
-	if looked && maps.Equal(refs, before) {
+	if looked && maps.Equal(refs, before) && maps.Equal(unfetched, unfetchedBefore) {
 		return nil
 	}
 	k.mu.Lock()
-	k.state.refs, k.state.looked = refs, true
+	k.state.refs, k.state.looked, k.state.unfetched = refs, true, unfetched
 	k.mu.Unlock()
 	k.inbox.wakeUp()
 	return nil

@@ -142,6 +142,26 @@ func (l *loop) intentOf(t *tenant) git.Hash {
 	return l.refs[repo.IntentRef(t.name)]
 }
 
+// notFetched says why the tip of a tenant's branch could not be fetched; empty: it
+// was, or there is none.
+func (l *loop) notFetched(t *tenant, ref string) string {
+	if t.link != nil && ref != repo.ReviewRef(t.name) {
+		return t.link.view.unfetched[ref]
+	}
+	return l.unfetched[ref]
+}
+
+// unfetched is the problem of an intent branch that could not be fetched, however
+// often that was tried.
+func unfetched(tenant, why string) *v1alpha1.Problem {
+	return &v1alpha1.Problem{
+		Path: repo.TenantDir(tenant), Object: v1alpha1.KindTenant + " " + tenant, Reason: repo.ReasonMalformed,
+		Message: "the newest commits of the intent branch cannot be fetched, so its last good version stays in force: " +
+			v1alpha1.Printable(why, 400),
+		Remedy: "delete the branch intent/" + tenant + ": the tenant's CCM writes it anew",
+	}
+}
+
 // ask reads what was integrated last of tenants that the loop has not decided yet,
 // and tells their links.
 func (l *loop) ask() error {
@@ -286,7 +306,7 @@ func (l *loop) sweep() {
 			continue
 		}
 		k.mu.Lock()
-		tips := slices.Concat(slices.Collect(maps.Values(k.view.refs)), slices.Collect(maps.Values(k.state.refs)))
+		tips := slices.Concat(slices.Collect(maps.Values(k.view.refs)), slices.Collect(maps.Values(k.state.refs)), k.apart.tips())
 		k.mu.Unlock()
 		for _, t := range l.tenants {
 			if t.link == k {

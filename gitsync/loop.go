@@ -79,6 +79,8 @@ type loop struct {
 	baseDir    map[string]git.Hash
 	integrated map[string]git.Entry // files on base/main that say what was integrated
 	kept       int                  // objects in the store after it was cleaned last
+	apart      *apart
+	unfetched  map[string]string // why the tips of branches could not be fetched
 
 	// Pull requests.
 	desk         *desk
@@ -123,6 +125,7 @@ func newLoop(key client.ObjectKey, s *supervisor, in *inbox) *loop {
 	l.desk = newDesk(
 		func(tenant string, a answer) { in.answered(tenant, a) },
 		func(err error, tenant string) { l.log.Error(err, "the forge fails", "tenant", tenant) })
+	l.apart = newApart(l.now, in.wakeUp, l.helpers.Go)
 	l.made(key, l.store)
 	return l
 }
@@ -352,7 +355,7 @@ func (l *loop) clean() {
 	if l.store.Stats().Objects < 2*l.kept+1000 {
 		return
 	}
-	tips := []git.Hash{l.main.Hash, l.base.commit.Hash, l.truth.followed, l.truth.shadow}
+	tips := append(l.apart.tips(), l.main.Hash, l.base.commit.Hash, l.truth.followed, l.truth.shadow)
 	for ref, h := range l.refs {
 		if l.strange(ref) {
 			delete(l.refs, ref)

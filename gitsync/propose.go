@@ -44,7 +44,7 @@ func (l *loop) propose(ctx context.Context, decisions []*decision) error {
 	var moves, after []move
 	for _, d := range decisions {
 		now, then, err := l.planReview(ctx, d)
-		if ofContent(err) {
+		if git.OfContent(err) {
 			d.problem = l.reviewProblem(d.tenant.name, reasonReviewForeign, "cannot be read: "+err.Error(), "delete the branch: the hub makes it anew")
 			continue
 		}
@@ -309,7 +309,7 @@ func (l *loop) settleReview(ctx context.Context, d *decision) error {
 	}
 	r.proposes = r.branch.newest(0, d.record.ReviewGeneration) != nil && !r.branch.gone
 	err := l.wantPull(ctx, d)
-	if ofContent(err) {
+	if git.OfContent(err) {
 		l.log.Error(err, "cannot describe a review", "tenant", d.tenant.name)
 		return nil
 	}

@@ -71,8 +71,8 @@ func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	told := s.hubKeys
 	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed}
 	defer func() { t.untold = t.untold || !slices.Equal(s.hubKeys, told) }()
-	if tip.IsZero() {
-		return
+	if tip.IsZero() || l.notFetched(t, repo.StatusRef(t.name)) != "" {
+		return // nothing, or not ours: written over
 	}
 	commit, err := t.store.Commit(tip)
 	if err != nil {

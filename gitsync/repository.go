@@ -60,26 +60,10 @@ func (l *loop) look(ctx context.Context) error {
 			message: fmt.Sprintf("the repository %s has no branch %s: make it with `kubelbctl init`; the hub never does", redact(l.source.Spec.URL), l.source.Spec.Branch),
 		}
 	}
-	follow := []string{mainRef, baseRef}
-	for name, t := range l.tenants {
-		follow = append(follow, repo.ReviewRef(name))
-		if t.link == nil {
-			follow = append(follow, repo.IntentRef(name), repo.StatusRef(name))
-		}
-	}
-	var wants []git.Want
-	for _, ref := range follow {
-		if tip := refs[ref]; !tip.IsZero() && tip != l.refs[ref] {
-			wants = append(wants, git.Want{Tip: tip, Have: l.refs[ref]})
-		}
-	}
-	if err := l.remote.Fetch(ctx, l.store, wants...); err != nil {
+	if err := l.fetch(ctx, refs, mainRef, baseRef); err != nil {
 		return err
 	}
 	news := refs[mainRef] != l.main.Hash
-	for _, ref := range follow {
-		l.refs[ref] = refs[ref]
-	}
 	l.adoptStatuses()
 	if news || l.main.Hash.IsZero() {
 		if err := l.readMain(refs[mainRef]); err != nil {
@@ -90,6 +74,41 @@ func (l *loop) look(ctx context.Context) error {
 		return err
 	}
 	return l.readTruth(ctx)
+}
+
+// fetch brings what moved into the store: the branches that all need, and those
+// of tenants, of which one that cannot be fetched is that tenant's problem.
+func (l *loop) fetch(ctx context.Context, listed map[string]git.Hash, needed ...string) error {
+	follow := slices.Clone(needed)
+	for name, t := range l.tenants {
+		follow = append(follow, repo.ReviewRef(name))
+		if t.link == nil {
+			follow = append(follow, repo.IntentRef(name), repo.StatusRef(name))
+		}
+	}
+	var wants []git.Want
+	moved, theirs := map[string]git.Want{}, map[string]git.Hash{}
+	for i, ref := range follow {
+		tip := listed[ref]
+		want := git.Want{Tip: tip, Have: l.refs[ref]}
+		switch changed := !tip.IsZero() && tip != l.refs[ref]; {
+		case i >= len(needed):
+			theirs[ref] = tip
+			if changed {
+				moved[ref] = want
+			}
+		case changed:
+			wants = append(wants, want)
+		}
+	}
+	if err := l.apart.fetch(ctx, l.remote, l.store, wants, moved, theirs); err != nil {
+		return err
+	}
+	for _, ref := range follow {
+		l.refs[ref] = l.apart.tip(ref, listed[ref], l.refs[ref])
+	}
+	l.unfetched = l.apart.failures()
+	return nil
 }
 
 // readMain takes over a new tip of main.

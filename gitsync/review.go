@@ -124,16 +124,19 @@ func (b branch) highest() int64 {
 func (l *loop) readReview(ctx context.Context, t *tenant, tip git.Hash) (branch, error) {
 	known := t.review.branch
 	switch {
-	case tip == known.tip && !known.gone:
+	case tip == known.tip && !known.gone && t.seen.unfetched == "":
 		return known, nil
 	case tip.IsZero():
 		known.gone = true
 		return known, nil
 	}
 	b := branch{tip: tip}
+	if l.notFetched(t, repo.ReviewRef(t.name)) != "" {
+		return b, nil
+	}
 	for _, depth := range []int{0, 20, maxReview} {
 		if depth > 0 {
-			if err := l.remote.Past(ctx, l.store, tip, depth); err != nil && !ofContent(err) {
+			if err := l.remote.Past(ctx, l.store, tip, depth); err != nil && !git.OfContent(err) {
 				return b, err
 			}
 		}
@@ -144,11 +147,6 @@ func (l *loop) readReview(ctx context.Context, t *tenant, tip git.Hash) (branch,
 		}
 	}
 	return b, nil
-}
-
-// ofContent reports whether an error says that what was sent is not usable.
-func ofContent(err error) bool {
-	return errors.Is(err, git.ErrMissing) || errors.Is(err, git.ErrMalformed) || errors.Is(err, git.ErrTooLarge)
 }
 
 func (l *loop) walkReview(tenant string, tip git.Hash) (commits []proposal, err error) {
@@ -267,7 +265,7 @@ func (l *loop) reviewed(ctx context.Context, d *decision, last repo.Integrated, 
 	if waits := d.review.newest(0, last.ReviewGeneration) != nil; !waits && outcomes[d.seen.pull.state] != "" {
 		d.record.ReviewPull = max(d.record.ReviewPull, d.seen.pull.number) // none of a later review
 	}
-	if ofContent(err) {
+	if git.OfContent(err) {
 		d.frozen, d.problem = true, l.reviewProblem(d.tenant.name, reasonReviewForeign,
 			"cannot be read: "+err.Error(), "delete the branch: the hub makes it anew")
 		return nil

@@ -138,6 +138,7 @@ func (l *loop) see(t *tenant) seen {
 		intent: l.intentOf(t), base: l.baseDir[t.name], main: l.mainDir[t.name], shadow: l.truth.dirs[t.name], verify: l.source.Spec.Verify,
 		integrated: l.integrated[path.Base(repo.IntegratedPath(t.name))].Hash,
 		confirm:    t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
+		unfetched: l.notFetched(t, repo.IntentRef(t.name)) + l.notFetched(t, repo.ReviewRef(t.name)),
 	}
 }
 
@@ -198,6 +199,10 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 // the connection is returned; all else is the tenant's problem.
 func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (since, error) {
 	name := d.tenant.name
+	if why := l.notFetched(d.tenant, repo.IntentRef(name)); why != "" {
+		d.refuse = unfetched(name, why)
+		return since{}, nil
+	}
 	var err error
 	if d.tip, err = d.tenant.store.Commit(d.seen.intent); err != nil {
 		d.seen.lacking = l.suspectMissing(err)
@@ -206,7 +211,7 @@ func (l *loop) accept(ctx context.Context, d *decision, last repo.Integrated) (s
 	}
 	keys := signers(d.tenant.object)
 	news, err := l.sinceIntegrated(ctx, d.tenant, d.tip.Hash, last.Commit)
-	if errors.Is(err, git.ErrMalformed) {
+	if git.OfContent(err) {
 		d.refuse = unreadable(name, err)
 		return since{}, nil
 	}

@@ -78,7 +78,10 @@ type seen struct {
 	reject   string
 	pull     pull
 	unpushed bool // its review branch could not be pushed
-	lacking  bool // some of its intents is missing in the store
+	// unfetched is why the tips of its intent and review branches could not be
+	// fetched; empty: they were.
+	unfetched string
+	lacking   bool // some of its intents is missing in the store
 }
 
 // applied is what the hub has of the tenant's folder.

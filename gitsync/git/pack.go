@@ -40,6 +40,9 @@ const (
 	maxDeltaRounds = 64
 	// objectOverhead is what an object costs beside its content.
 	objectOverhead = 128
+	// largeShare is how many bytes of a large file, which is read and not kept,
+	// count as one.
+	largeShare = 8
 )
 
 // packReader takes a pack apart.
@@ -163,6 +166,9 @@ func (p *packReader) inflate(length int64) ([]byte, error) {
 
 // skipLarge reads a large file without keeping it.
 func (p *packReader) skipLarge(h *packfile.ObjectHeader) error {
+	if err := p.spend(h.Length / largeShare); err != nil {
+		return err
+	}
 	hasher := plumbing.NewHasher(h.Type, h.Length)
 	n, _, err := p.scanner.NextObject(hasher)
 	if err != nil {

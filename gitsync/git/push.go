@@ -28,6 +28,9 @@ import (
 type RefUpdate struct {
 	Name     string
 	Old, New Hash
+	// Known says that the server has New already, so that it is not sent; it need
+	// not be in the store.
+	Known bool
 }
 
 // RefResult is what became of one update: nil, [ErrRejected] (as a
@@ -140,19 +143,21 @@ func (r *Remote) pushRequest(s *Store, updates []RefUpdate, atomic bool, can *ad
 	}
 	req := &packetWriter{}
 	var tips []Hash
+	deletes := true
 	for i, u := range updates {
 		line := fmt.Sprintf("%s %s %s", u.Old, u.New, u.Name)
 		if i == 0 {
 			line += "\x00 " + caps
 		}
 		req.linef("%s", line)
-		if !u.New.IsZero() {
+		deletes = deletes && u.New.IsZero()
+		if !u.New.IsZero() && !u.Known {
 			tips = append(tips, u.New)
 		}
 	}
 	req.mark(flushPacket)
-	if len(tips) == 0 {
-		return req, nil // deletions go without a pack
+	if deletes {
+		return req, nil // without a pack
 	}
 	news, err := objects(s, tips)
 	if err != nil {

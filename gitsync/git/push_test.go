@@ -67,7 +67,7 @@ func TestPushLosesTheRace(t *testing.T) {
 	srv, r, s, tip := pushed(t)
 	theirs := srv.clone().push("theirs", "1")
 	ours := commitOn(t, s, tip, map[string]string{"ours": "1"})
-	results, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, ours}}, false)
+	results, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: ours}}, false)
 	var rejected *RejectedError
 	if !errors.Is(err, ErrRejected) || len(results) != 1 || !errors.As(results[0].Err, &rejected) || rejected.Ref != main {
 		t.Fatalf("%v, %v", results, err)
@@ -76,7 +76,7 @@ func TestPushLosesTheRace(t *testing.T) {
 		t.Errorf("main is at %s", got)
 	}
 	// The other way round: what must not exist does.
-	if _, err = r.Push(t.Context(), s, []RefUpdate{{main, Hash{}, ours}}, false); !errors.Is(err, ErrRejected) {
+	if _, err = r.Push(t.Context(), s, []RefUpdate{{Name: main, New: ours}}, false); !errors.Is(err, ErrRejected) {
 		t.Errorf("creating what exists: %v", err)
 	}
 	// On top of theirs it goes through, and carries what was not taken before.
@@ -92,9 +92,9 @@ func TestPushSeveralRefs(t *testing.T) {
 	b := commitOn(t, s, tip, map[string]string{"b": "2"})
 	c := commitOn(t, s, Hash{}, map[string]string{"c": "1"})
 	updates := []RefUpdate{
-		{"refs/heads/status/a", Hash{}, a},
-		{"refs/heads/status/b", a, b}, // does not exist
-		{"refs/heads/status/c", Hash{}, c},
+		{Name: "refs/heads/status/a", Old: Hash{}, New: a},
+		{Name: "refs/heads/status/b", Old: a, New: b}, // does not exist
+		{Name: "refs/heads/status/c", Old: Hash{}, New: c},
 	}
 	results, err := r.Push(t.Context(), s, updates, false)
 	if !errors.Is(err, ErrRejected) || results[0].Err != nil || !errors.Is(results[1].Err, ErrRejected) || results[2].Err != nil {
@@ -120,7 +120,7 @@ func TestPushAtomic(t *testing.T) {
 		t.Fatalf("atomic: %v, %v", ok, err)
 	}
 	next := commitOn(t, s, tip, map[string]string{"a": "1"})
-	updates := []RefUpdate{{main, tip, next}, {"refs/heads/base/main", tip, next}}
+	updates := []RefUpdate{{Name: main, Old: tip, New: next}, {Name: "refs/heads/base/main", Old: tip, New: next}}
 	results, err := r.Push(t.Context(), s, updates, true)
 	if !errors.Is(err, ErrRejected) || !errors.Is(results[0].Err, ErrRejected) || !errors.Is(results[1].Err, ErrRejected) {
 		t.Fatalf("%v, %v", results, err)
@@ -141,7 +141,7 @@ func TestPushAtomic(t *testing.T) {
 	if ok, err := plain.SupportsAtomic(t.Context()); ok || err != nil {
 		t.Errorf("atomic: %v, %v", ok, err)
 	}
-	if _, err := plain.Push(t.Context(), s, []RefUpdate{{main, next, tip}}, true); !errors.Is(err, ErrNoAtomic) {
+	if _, err := plain.Push(t.Context(), s, []RefUpdate{{Name: main, Old: next, New: tip}}, true); !errors.Is(err, ErrNoAtomic) {
 		t.Errorf("%v", err)
 	}
 }
@@ -166,7 +166,7 @@ func TestPushRefusedByHook(t *testing.T) {
 		srv, r, s, tip := pushed(t)
 		srv.hook(hook, "echo 'only reviewed changes, please' >&2; printf '\\033[31mred' >&2; exit 1")
 		next := commitOn(t, s, tip, map[string]string{"a": "1"})
-		_, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, next}}, false)
+		_, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: next}}, false)
 		if !errors.Is(err, ErrRejected) || !strings.Contains(err.Error(), "only reviewed changes, please") ||
 			!strings.Contains(err.Error(), "hook declined") || strings.Contains(err.Error(), "\033") {
 			t.Errorf("%s: %v", hook, err)
@@ -182,7 +182,7 @@ func TestPushWhatTheServerRefusesToUnpack(t *testing.T) {
 		fmt.Fprint(&big, i*i*i)
 	}
 	next := commitOn(t, s, tip, map[string]string{"a": big.String()})
-	_, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, next}}, false)
+	_, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: next}}, false)
 	if !errors.Is(err, ErrRejected) && !errors.Is(err, ErrUnknownOutcome) {
 		t.Errorf("%v", err)
 	}
@@ -239,7 +239,7 @@ func TestPushCutOffReply(t *testing.T) {
 			return true
 		})
 		next := commitOn(t, s, tip, map[string]string{"a": fmt.Sprint(i)})
-		results, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, next}}, false)
+		results, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: next}}, false)
 		if !errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrRejected) {
 			t.Errorf("case %d: %v, %v", i, results, err)
 		}
@@ -269,7 +269,7 @@ func TestPushFailuresThatChangedNothing(t *testing.T) {
 			}
 			return req.Method == http.MethodPost
 		})
-		if _, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, next}}, false); !errors.Is(err, want) {
+		if _, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: next}}, false); !errors.Is(err, want) {
 			t.Errorf("status %d: %v, want %v", code, err, want)
 		}
 	}
@@ -277,10 +277,10 @@ func TestPushFailuresThatChangedNothing(t *testing.T) {
 	if srv.head("main") != tip {
 		t.Error("main moved")
 	}
-	if _, err := r.Push(t.Context(), s, []RefUpdate{{"main", tip, next}}, false); !errors.Is(err, ErrMalformed) {
+	if _, err := r.Push(t.Context(), s, []RefUpdate{{Name: "main", Old: tip, New: next}}, false); !errors.Is(err, ErrMalformed) {
 		t.Errorf("ref name: %v", err)
 	}
-	if _, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, Hash{1}}}, false); !errors.Is(err, ErrMissing) {
+	if _, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: Hash{1}}}, false); !errors.Is(err, ErrMissing) {
 		t.Errorf("unknown commit: %v", err)
 	}
 	if results, err := r.Push(t.Context(), s, nil, true); results != nil || err != nil {
@@ -296,7 +296,7 @@ func TestConcurrentPushesFromOneStore(t *testing.T) {
 			ref, old := fmt.Sprintf("refs/heads/intent/t%d", i), Hash{}
 			for n := range 3 {
 				next := commitOn(t, s, tip, map[string]string{"shared": fmt.Sprint(n), fmt.Sprintf("t%d", i): fmt.Sprint(n)})
-				if _, err := r.Push(t.Context(), s, []RefUpdate{{ref, old, next}}, false); err != nil {
+				if _, err := r.Push(t.Context(), s, []RefUpdate{{Name: ref, Old: old, New: next}}, false); err != nil {
 					t.Error(err)
 				}
 				old = next

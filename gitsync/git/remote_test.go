@@ -254,7 +254,7 @@ func TestServerThatNeverAnswers(t *testing.T) {
 			t.Errorf("fetch: %v", err)
 		}
 		next := commitOn(t, s, tip, map[string]string{"a": "1"})
-		_, err := r.Push(t.Context(), s, []RefUpdate{{main, tip, next}}, false)
+		_, err := r.Push(t.Context(), s, []RefUpdate{{Name: main, Old: tip, New: next}}, false)
 		if !errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("push: %v", err)
 		}
