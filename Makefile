@@ -49,6 +49,11 @@ bench: tools-run ## Measure, print one table (docs/performance.md keeps the last
 	@$(TOOLS)/bench $(BENCH_ARGS)
 	@env -u KUBEBUILDER_ASSETS $(GO) test -run '^$$' -bench 'VerifyCommits|JudgeMain|OneChangeAmongManyFiles' ./gitsync/git ./gitsync
 
+.PHONY: chaos
+chaos: tools-run ## Change Services at random under faults, then compare (SEED=1 SEEDS=1 STEPS=40)
+	@$(call programs,./cmd/hub ./cmd/ccm ./test/chaos)
+	@exec $(TOOLS)/chaos -seed $(or $(SEED),1) -seeds $(or $(SEEDS),1) -steps $(or $(STEPS),40)
+
 .PHONY: build
 build: ## Build the programs into bin (kubectl-kubelb is kubelbctl as a plugin)
 	$(GO) build -trimpath -o bin/ ./cmd/...

@@ -22,5 +22,6 @@ step "unit and envtest suites, with the race detector" \
 step "build hub and ccm" go build -o "$tools/" ./cmd/hub ./cmd/ccm
 step "the test bed" go test -p 1 -timeout 10m ./test/testbed/...
 step "end to end on the test bed" go test -p 1 -timeout 30m ./test/e2e/...
+step "one short seed of chaos" go test -timeout 15m ./test/chaos
 step "the demo, asserting every step" go run ./test/demo --once
 echo "all tests passed"

@@ -30,7 +30,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -318,29 +317,6 @@ func (s *System) StartHub() error {
 
 // KillHub ends the hub at once, as kill -9 does. Its Envoy goes on.
 func (s *System) KillHub() { s.hub.Kill() }
-
-// KillEnvoy ends every Envoy that the hub runs, as kill -9 does.
-func (s *System) KillEnvoy() error {
-	envoy, err := Tool("envoy")
-	if err != nil {
-		return err
-	}
-	killed := 0
-	for _, pid := range members(s.Dir + "/") {
-		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if err != nil || filepath.Base(program) != filepath.Base(envoy) {
-			continue
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			return err
-		}
-		killed++
-	}
-	if killed == 0 {
-		return errors.New("no Envoy runs")
-	}
-	return nil
-}
 
 // Envoy asks the admin interface of the hub's Envoy, such as /stats?format=json.
 func (s *System) Envoy(ctx context.Context, path string) ([]byte, error) {
