@@ -91,7 +91,16 @@ func observedIn(state *v1alpha1.TenantState) int64 {
 	if state == nil || state.Status.ObservedIntent == nil {
 		return 0
 	}
-	return state.Status.ObservedIntent.Generation
+	return repo.Believable(state.Status.ObservedIntent.Generation)
+}
+
+// decidedElsewhere reports whether the hub has decided another commit than the
+// given one whose generation is not lower.
+func (a *answers) decidedElsewhere(commit string, generation int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state != nil && a.state.Status.ObservedIntent != nil && a.state.Status.ObservedIntent.Commit != commit &&
+		observedIn(a.state) >= generation
 }
 
 // guarded reports whether the hub waits for somebody to confirm removals.

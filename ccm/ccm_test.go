@@ -19,6 +19,7 @@ package ccm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -176,8 +177,8 @@ func TestNoChangeNoCommit(t *testing.T) {
 	if len(second.Parents) != 1 || second.Parents[0] != first.Hash {
 		t.Errorf("parents %v, want only %s", second.Parents, first.Hash)
 	}
-	if got := generationOf(second); got != generationOf(first)+1 {
-		t.Errorf("generation %d after %d", got, generationOf(first))
+	if got := second.Trailers.Number(repo.TrailerGeneration); got != first.Trailers.Number(repo.TrailerGeneration)+1 {
+		t.Errorf("generation %d after %d", got, first.Trailers.Number(repo.TrailerGeneration))
 	}
 	if want := "Service blog/web"; second.Subject != want {
 		t.Errorf("subject %q, want %q", second.Subject, want)
@@ -282,8 +283,8 @@ func TestABranchThatWasSetBackIsWrittenAgain(t *testing.T) {
 	ccm.engine.observer.poke()
 	w.eventually("the branch to have a newer commit", func() error {
 		now, files := w.hub.intent(t)
-		if generationOf(now) <= generationOf(last) || !strings.Contains(string(files[repo.TenantDir(tenant)+"/"+webWish].Data), "9090") {
-			return fmt.Errorf("generation %d", generationOf(now))
+		if now.Trailers.Number(repo.TrailerGeneration) <= last.Trailers.Number(repo.TrailerGeneration) || !strings.Contains(string(files[repo.TenantDir(tenant)+"/"+webWish].Data), "9090") {
+			return fmt.Errorf("generation %d", now.Trailers.Number(repo.TrailerGeneration))
 		}
 		return nil
 	})
@@ -318,7 +319,7 @@ func TestDeleting(t *testing.T) {
 		// Decided, but proxies still serve it.
 		w.hub.say(t, write{set: []repo.Object{state(intent)}})
 		w.eventually("the observer", func() error {
-			if got := ccm.engine.answers.observed(); got != generationOf(intent) {
+			if got := ccm.engine.answers.observed(); got != intent.Trailers.Number(repo.TrailerGeneration) {
 				return fmt.Errorf("at %d", got)
 			}
 			return nil
@@ -456,12 +457,15 @@ func TestAHoldIsShown(t *testing.T) {
 func TestAnotherClustersBranchIsNotTouchedUnlessAdopted(t *testing.T) {
 	w := newWorld(t)
 	w.node("one", "10.0.0.1", true)
-	foreign := w.hub.intentBy(t, "another-cluster", 41, 0)
-	w.hub.say(t, write{set: []repo.Object{state(git.Commit{})}})
+	const another = "0b9a4c66-9d5f-4f4e-8a54-1f3f3f0a7c11"
+	foreign := w.hub.intentBy(t, nil, another, 41, 0)
+	w.hub.say(t, write{set: []repo.Object{state(git.Commit{
+		Hash: foreign, Trailers: git.Trailers{{Key: repo.TrailerGeneration, Value: "41"}},
+	})}})
 	ccm := w.start()
 	web := w.service("shop", "web")
 	c := w.hasCondition(web, project.ConditionProblem, ReasonForeignCluster)
-	if !strings.Contains(c.Message, "another-cluster") || !strings.Contains(c.Message, "--adopt") {
+	if !strings.Contains(c.Message, another) || !strings.Contains(c.Message, "--adopt") {
 		t.Errorf("message %q", c.Message)
 	}
 	w.hasEvent("kubelb", StateName, ReasonForeignCluster)
@@ -472,7 +476,7 @@ func TestAnotherClustersBranchIsNotTouchedUnlessAdopted(t *testing.T) {
 
 	w.start(func(o *Options) { o.Adopt = true })
 	intent := w.intentHas(nodesFile, webWish, webFact)
-	if got := generationOf(intent); got != 42 {
+	if got := intent.Trailers.Number(repo.TrailerGeneration); got != 42 {
 		t.Errorf("generation %d, want the one after 41", got)
 	}
 	w.hasCondition(web, project.ConditionProblem, "")
@@ -481,7 +485,7 @@ func TestAnotherClustersBranchIsNotTouchedUnlessAdopted(t *testing.T) {
 func TestALeaderThatWasReplacedStandsDown(t *testing.T) {
 	w, ccm, _ := serving(t)
 	tip, _ := w.hub.intent(t)
-	newer := w.hub.intentBy(t, tip.Trailers.Get(repo.TrailerCluster), generationOf(tip)+1, 7)
+	newer := w.hub.intentBy(t, ccm.engine.publisher.signer, tip.Trailers.Get(repo.TrailerCluster), tip.Trailers.Number(repo.TrailerGeneration)+1, 7)
 	w.service("blog", "web")
 	select {
 	case err := <-ccm.ended:
@@ -493,6 +497,35 @@ func TestALeaderThatWasReplacedStandsDown(t *testing.T) {
 	}
 	if tip, _ := w.hub.intent(t); tip.Hash != newer {
 		t.Error("pushed over a newer leader's commit")
+	}
+}
+
+// TestWhatNobodyOfThisClusterSignedSaysNothingOfGenerations: anybody who may push
+// the branch can write any number into a commit.
+func TestWhatNobodyOfThisClusterSignedSaysNothingOfGenerations(t *testing.T) {
+	w, ccm, _ := serving(t)
+	for _, forged := range []struct {
+		what, cluster     string
+		generation, epoch int64
+	}{
+		{"the last number there is", "", math.MaxInt64, 0},
+		{"the last number that is believed", "", repo.MaxGeneration, 0},
+		{"a higher epoch of this cluster", "own", 50, math.MaxInt32},
+		{"a cluster that is none", "\u0080", 50, 0},
+	} {
+		tip, _ := w.hub.intent(t)
+		if forged.cluster == "own" {
+			forged.cluster = tip.Trailers.Get(repo.TrailerCluster)
+		}
+		w.hub.intentBy(t, newKey(t), forged.cluster, forged.generation, forged.epoch)
+		ccm.engine.publisher.doubt()
+		w.eventually(forged.what+" is written over", func() error {
+			now, _ := w.hub.intent(t)
+			if want := tip.Trailers.Number(repo.TrailerGeneration) + 1; now.Trailers.Number(repo.TrailerGeneration) != want || !ccm.engine.publisher.wrote(now) {
+				return fmt.Errorf("generation %q instead of %d, %v", now.Trailers.Get(repo.TrailerGeneration), want, now.Trailers)
+			}
+			return nil
+		})
 	}
 }
 
@@ -537,8 +570,8 @@ func TestADeletedIntentBranchIsMadeAnew(t *testing.T) {
 	w.hub.dropIntent(t)
 	w.service("blog", "web")
 	intent := w.intentHas(nodesFile, webWish, webFact, "loadbalancers/blog/web.service.yaml", "backends/blog/web.service.yaml")
-	if generationOf(intent) <= generationOf(old) {
-		t.Errorf("generation %d after %d", generationOf(intent), generationOf(old))
+	if intent.Trailers.Number(repo.TrailerGeneration) <= old.Trailers.Number(repo.TrailerGeneration) {
+		t.Errorf("generation %d after %d", intent.Trailers.Number(repo.TrailerGeneration), old.Trailers.Number(repo.TrailerGeneration))
 	}
 }
 
@@ -552,7 +585,7 @@ func TestManyServicesTakeFewCommits(t *testing.T) {
 		paths = append(paths, "loadbalancers/many/"+name+".service.yaml", "backends/many/"+name+".service.yaml")
 	}
 	last := w.intentHas(paths...)
-	if commits := generationOf(last) - generationOf(first); commits > 10 {
+	if commits := last.Trailers.Number(repo.TrailerGeneration) - first.Trailers.Number(repo.TrailerGeneration); commits > 10 {
 		t.Errorf("%d commits for 30 Services", commits)
 	}
 }

@@ -233,7 +233,7 @@ func (h *fakeHub) commit(t *testing.T, store *git.Store, parent git.Hash, edits 
 func state(intent git.Commit, changes ...func(*v1alpha1.TenantStateStatus)) *v1alpha1.TenantState {
 	s := &v1alpha1.TenantState{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultName}}
 	if !intent.Hash.IsZero() {
-		s.Status.ObservedIntent = &v1alpha1.ObservedIntent{Commit: intent.Hash.String(), Generation: generationOf(intent)}
+		s.Status.ObservedIntent = &v1alpha1.ObservedIntent{Commit: intent.Hash.String(), Generation: intent.Trailers.Number(repo.TrailerGeneration)}
 	}
 	for _, change := range changes {
 		change(&s.Status)
@@ -264,8 +264,9 @@ func (h *fakeHub) reset(t *testing.T, to git.Hash) {
 	h.tip = to
 }
 
-// intentBy pushes a commit of the intent branch that somebody else wrote.
-func (h *fakeHub) intentBy(t *testing.T, cluster string, generation, epoch int64) git.Hash {
+// intentBy pushes a commit of the intent branch that somebody else wrote, signed
+// with a key, or with the hub's where it is nil.
+func (h *fakeHub) intentBy(t *testing.T, signer *git.Signer, cluster string, generation, epoch int64) git.Hash {
 	t.Helper()
 	ref := repo.IntentRef(tenant)
 	refs, err := h.remote.ListRefs(t.Context(), ref)
@@ -280,7 +281,7 @@ func (h *fakeHub) intentBy(t *testing.T, cluster string, generation, epoch int64
 	}
 	commit := h.commit(t, store, refs[ref], map[string][]byte{"tenants/acme/loadbalancers/old/web.service.yaml": []byte("old\n")}, map[string]string{
 		repo.TrailerCluster: cluster, repo.TrailerGeneration: strconv.FormatInt(generation, 10), repo.TrailerEpoch: strconv.FormatInt(epoch, 10),
-	}, write{})
+	}, write{signer: signer})
 	if _, err := h.remote.Push(t.Context(), store, []git.RefUpdate{{Name: ref, Old: refs[ref], New: commit}}, false); err != nil {
 		t.Fatal(err)
 	}

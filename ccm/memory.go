@@ -25,6 +25,8 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/kubelb/gitops/api/repo"
+
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,7 +79,7 @@ func (m *memory) load(ctx context.Context) error {
 	}
 	number := func(key string) int64 {
 		n, _ := strconv.ParseInt(cm.Data[key], 10, 64)
-		return max(n, 0)
+		return repo.Believable(n)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

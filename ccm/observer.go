@@ -150,7 +150,7 @@ func (o *observer) look(ctx context.Context) error {
 // accept takes over a commit of the hub.
 func (o *observer) accept(commit git.Commit, changed map[string]repo.Object, keys []git.PublicKey) {
 	first := o.answers.repository() == ""
-	id, generation := commit.Trailers.Get(repo.TrailerRepository), generationOf(commit)
+	id, generation := commit.Trailers.Get(repo.TrailerRepository), commit.Trailers.Number(repo.TrailerGeneration)
 	news := o.answers.update(id, commit.Hash.String(), changed)
 	o.tip, o.tree, o.anew, o.refused = commit.Hash, commit.Tree, false, git.Hash{}
 	storeObjects.WithLabelValues("status").Set(float64(o.store.Stats().Objects))
@@ -205,7 +205,7 @@ func (o *observer) refuse(ctx context.Context, c git.Commit) (git.PublicKey, *v1
 	if err != nil {
 		return refusal("if the hub has a new key, give it to the CCM with --hub-key; else find out who pushed it", "%v", err)
 	}
-	id, generation := c.Trailers.Get(repo.TrailerRepository), generationOf(c)
+	id, generation := c.Trailers.Get(repo.TrailerRepository), c.Trailers.Number(repo.TrailerGeneration)
 	const elsewhere = "find out who pushed it: the hub made it for another place"
 	switch {
 	case c.Trailers.Get(repo.TrailerBranch) != branch:
@@ -214,6 +214,8 @@ func (o *observer) refuse(ctx context.Context, c git.Commit) (git.PublicKey, *v1
 		return refusal(elsewhere, "it is for tenant %q", c.Trailers.Get(repo.TrailerTenant))
 	case id == "":
 		return refusal(elsewhere, "it names no repository")
+	case generation == 0:
+		return refusal(elsewhere, "%s", repo.CheckTrailer(repo.TrailerGeneration, c.Trailers.Get(repo.TrailerGeneration)))
 	case known.repositoryID != "" && id != known.repositoryID:
 		return refusal("run the CCM with --adopt if the repository was changed on purpose",
 			"it is for repository %s, this cluster's is %s", id, known.repositoryID)

@@ -113,7 +113,7 @@ func (o *observer) introduced(ctx context.Context, tip git.Commit) ([]git.Public
 	}
 	for _, c := range slices.Backward(unknown) {
 		signer, err := c.Verify(keys...)
-		if err != nil || c.Trailers.Get(repo.TrailerTenant) != o.options.Tenant || generationOf(c) < o.memory.get().statusGeneration {
+		if err != nil || c.Trailers.Get(repo.TrailerTenant) != o.options.Tenant || c.Trailers.Number(repo.TrailerGeneration) < o.memory.get().statusGeneration {
 			return nil, nil //nolint:nilerr // the announcements do not lead on
 		}
 		state, err := o.stateIn(c.Tree)

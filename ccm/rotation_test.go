@@ -147,8 +147,8 @@ func TestTheCCMsOwnKeyMayBeReplaced(t *testing.T) {
 		}
 		return nil
 	})
-	if got := ccm.engine.publisher.pushed(); got != generationOf(before)+1 {
-		t.Errorf("generation %d, want one commit after %d", got, generationOf(before))
+	if got := ccm.engine.publisher.pushed(); got != before.Trailers.Number(repo.TrailerGeneration)+1 {
+		t.Errorf("generation %d, want one commit after %d", got, before.Trailers.Number(repo.TrailerGeneration))
 	}
 	w.hasAddress(web, "192.0.2.7")
 }

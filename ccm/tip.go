@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +52,10 @@ func (p *publisher) relocate(ctx context.Context) error {
 		p.mu.Unlock()
 		return err
 	}
-	p.takeOver = p.takeOver || p.tip != last && !last.IsZero()
+	moved := p.tip != last && !last.IsZero()
+	// The hub has decided a commit of a higher generation, or another one of this:
+	// it takes nothing from here before it is given a higher one.
+	p.takeOver = p.takeOver || moved || p.answers.decidedElsewhere(p.tip.String(), p.tipNumber)
 	return nil
 }
 
@@ -91,27 +93,45 @@ func (p *publisher) locate(ctx context.Context) error {
 		return fmt.Errorf("read the intent branch: %w", err)
 	}
 	p.content.recheck(files)
-	p.located, p.tip, p.tree, p.tipNumber = true, head, tree, generationOf(commit)
+	p.located, p.tip, p.tree, p.tipNumber = true, head, tree, 0
+	if p.wrote(commit) {
+		p.tipNumber = commit.Trailers.Number(repo.TrailerGeneration)
+	}
 	p.noteGeneration(p.tipNumber)
 	p.store.Retain(head)
 	return nil
 }
 
+// wrote reports whether a commit is signed with this CCM's key, which all its
+// leaders share. What any other commit says of generations and epochs is not
+// believed.
+func (p *publisher) wrote(c git.Commit) bool {
+	keys := []git.PublicKey{p.signer.PublicKey()}
+	p.mu.Lock()
+	if p.nextSigner != nil {
+		keys = append(keys, p.nextSigner.PublicKey())
+	}
+	p.mu.Unlock()
+	_, err := c.Verify(keys...)
+	return err == nil
+}
+
 // examine looks who wrote a tip that is not the one pushed last.
 func (p *publisher) examine(tip git.Commit) error {
-	writer := tip.Trailers.Get(repo.TrailerCluster)
-	epoch, _ := strconv.ParseInt(tip.Trailers.Get(repo.TrailerEpoch), 10, 64)
-	// A commit for another branch is no cluster of this name: somebody put it here.
+	writer, epoch := tip.Trailers.Get(repo.TrailerCluster), tip.Trailers.Number(repo.TrailerEpoch)
+	// A commit for another branch, or of what is no cluster at all, is no cluster of
+	// this name: somebody put it here.
 	branch := tip.Trailers.Get(repo.TrailerBranch)
-	meant := branch == "" || branch == strings.TrimPrefix(p.ref, repo.RefPrefix)
-	foreign, superseded := writer != "" && writer != p.cluster && meant, writer == p.cluster && epoch > p.epoch
+	meant := (branch == "" || branch == strings.TrimPrefix(p.ref, repo.RefPrefix)) && repo.CheckTrailer(repo.TrailerCluster, writer) == ""
+	foreign, higher := writer != p.cluster && meant, writer == p.cluster && epoch > p.epoch
+	superseded := higher && p.wrote(tip)
 	switch {
-	case !foreign && !superseded:
-		return nil
-	case p.mayAdopt:
+	case p.mayAdopt && (foreign || higher):
 		p.log.Info("taking over the intent branch", "commit", tip.Hash.String(), "cluster", writer, "epoch", epoch)
 		p.takeOver = foreign
 		p.epoch = max(p.epoch, epoch)
+		return nil
+	case !foreign && !superseded:
 		return nil
 	case superseded:
 		return fmt.Errorf("%w: commit %s has epoch %d, this leader %d; if the Lease was made anew, start once with --adopt",
@@ -143,6 +163,9 @@ func (p *publisher) advance(ctx context.Context, repository string) (bool, error
 		return false, fmt.Errorf("write the intents: %w", err)
 	}
 	generation := 1 + max(p.tipNumber, p.pushed(), p.memory.get().intentGeneration, p.answers.observed())
+	if generation > repo.MaxGeneration { // somebody else used them up: see the hub's problem
+		generation = 1
+	}
 	commit, err := p.store.NewCommit(p.commitSpec(tree, subject(edits), git.Trailers{
 		{Key: repo.TrailerRepository, Value: repository},
 		{Key: repo.TrailerBranch, Value: strings.TrimPrefix(p.ref, repo.RefPrefix)},
@@ -211,14 +234,4 @@ func (p *publisher) announce(settled []origin) {
 			p.statuses.add(o.NamespacedName)
 		}
 	}
-}
-
-// generationOf reads a commit's generation; what is no number that can be
-// followed by another counts as 0.
-func generationOf(c git.Commit) int64 {
-	n, err := strconv.ParseInt(c.Trailers.Get(repo.TrailerGeneration), 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64-1 {
-		return 0
-	}
-	return n
 }

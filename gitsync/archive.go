@@ -299,7 +299,7 @@ func (l *loop) commitFarewell(tenant string, tip git.Hash) (git.Hash, error) {
 	}
 	return l.store.NewCommit(git.CommitSpec{
 		Tree: tree, Parents: []git.Hash{tip}, Author: l.committer(), Message: tenant + " is no tenant any more",
-		Trailers: l.trailers(repo.StatusRef(tenant), tenant, trailerNumber(commit, repo.TrailerGeneration)+1), Signer: l.signer,
+		Trailers: l.trailers(repo.StatusRef(tenant), tenant, commit.Trailers.Number(repo.TrailerGeneration)+1), Signer: l.signer,
 	})
 }
 

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -192,15 +193,31 @@ func (l *loop) commitMain(g group, tree, parent git.Hash, generation int64) (git
 	})
 }
 
-// authorOf is the author of an intent commit, as far as a commit can repeat it.
+// authorOf is the author of an intent commit, as far as a commit that others have
+// to take can repeat it: a name and an address that are printable and not long,
+// and a time that Git servers which check commits let pass.
 func authorOf(tip git.Commit, tenant string, instead git.Ident) git.Ident {
 	author := tip.Author
-	if strings.ContainsAny(author.Name+author.Email, "<>\n\x00") || author.When.Unix() <= 0 {
-		return instead
+	author.Name = cmp.Or(identText(author.Name), tenant)
+	author.Email = identText(author.Email)
+	if at := author.When; at.Unix() <= 0 || at.After(instead.When.Add(24*time.Hour)) {
+		author.When = instead.When
 	}
-	author.Name = cmp.Or(author.Name, tenant)
 	return author
 }
+
+// identText is what can stand for a name or an address in a commit.
+func identText(text string) string {
+	return strings.TrimSpace(v1alpha1.Printable(strings.Map(func(r rune) rune {
+		if r == '<' || r == '>' {
+			return -1
+		}
+		return r
+	}, text), v1alpha1.MaxName))
+}
+
+// personOf names the author of a commit to people and in files of base/main.
+func personOf(c git.Commit) string { return v1alpha1.Printable(c.Author.Name, v1alpha1.MaxName) }
 
 func (l *loop) commitBase(decisions []*decision, tree, main git.Hash, generation int64) (git.Hash, error) {
 	trailers := append(l.trailers(repo.BaseRef(l.mainRef()), "", generation), git.Trailer{Key: repo.TrailerMain, Value: main.String()})

@@ -18,6 +18,7 @@ package gitsync
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"os"
@@ -342,7 +343,13 @@ func (b *bench) actor(name string) *actor {
 	must(b.t, err)
 	b.t.Cleanup(remote.Close)
 	name = b.prefix + "-" + name
-	return &actor{bench: b, name: name, cluster: "cluster-of-" + name, signer: signer, store: git.NewStore(), remote: remote, repository: repositoryID, own: b.git}
+	return &actor{bench: b, name: name, cluster: clusterOf(name), signer: signer, store: git.NewStore(), remote: remote, repository: repositoryID, own: b.git}
+}
+
+// clusterOf makes up the UID of a cluster's namespace kube-system.
+func clusterOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 // push writes intents as a CCM does: a nil object deletes the path.

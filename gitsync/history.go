@@ -120,7 +120,7 @@ func (h *history) note(store *git.Store, c git.Commit, before git.Hash, hub []gi
 	_, err := c.Verify(hub...)
 	// A review's own commit that became main's tip is people's decision.
 	proposal := strings.HasPrefix(repo.RefPrefix+c.Trailers.Get(repo.TrailerBranch), repo.ReviewRef(""))
-	now := change{commit: c.Hash, author: c.Author.Name, hub: err == nil && !proposal}
+	now := change{commit: c.Hash, author: personOf(c), hub: err == nil && !proposal}
 	return store.Diff(before, c.Tree, repo.TenantsDir, func(d git.Change) error {
 		if _, ok := h.newest[d.Path]; !ok {
 			h.newest[d.Path] = now

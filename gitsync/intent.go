@@ -55,7 +55,7 @@ func checkIntent(c git.Commit, e expected) *v1alpha1.Problem {
 		{repo.TrailerRepository, e.repository}, {repo.TrailerBranch, branch}, {repo.TrailerTenant, e.tenant},
 	} {
 		if got := c.Trailers.Get(t.key); got != t.want {
-			return refuse(v1alpha1.ReasonUntrusted, "let only the tenant's CCM write its intent branch", "its trailer %s is %.80q, not %q", t.key, got, t.want)
+			return refuse(v1alpha1.ReasonUntrusted, "let only the tenant's CCM write its intent branch", "its trailer %s is %q, not %q", t.key, v1alpha1.Printable(got, 80), t.want)
 		}
 	}
 	if len(e.signers) > 0 {
@@ -64,12 +64,26 @@ func checkIntent(c git.Commit, e expected) *v1alpha1.Problem {
 				"%s", strings.TrimPrefix(err.Error(), "commit "+c.Hash.String()+": "))
 		}
 	}
-	if c.Hash.String() == e.last.Commit || e.confirmed {
+	if c.Hash.String() == e.last.Commit {
 		return nil
 	}
-	generation, epoch, cluster := trailerNumber(c, repo.TrailerGeneration), trailerNumber(c, repo.TrailerEpoch), c.Trailers.Get(repo.TrailerCluster)
+	for _, key := range []string{repo.TrailerGeneration, repo.TrailerCluster, repo.TrailerEpoch, repo.TrailerDeletes} {
+		value := c.Trailers.Get(key)
+		if key == repo.TrailerDeletes && value == "" {
+			continue // nothing was removed
+		}
+		if wrong := repo.CheckTrailer(key, value); wrong != "" {
+			return refuse(v1alpha1.ReasonUntrusted, "let only the tenant's CCM write its intent branch", "%s", wrong)
+		}
+	}
+	if e.confirmed {
+		return nil
+	}
+	generation, epoch, cluster := c.Trailers.Number(repo.TrailerGeneration), c.Trailers.Number(repo.TrailerEpoch), clusterIn(c)
 	if generation <= e.last.Generation {
-		return refuse(v1alpha1.ReasonStaleWriter, "wait for the CCM to push again, or restart it", "its generation %d is not above %d, which was integrated last", generation, e.last.Generation)
+		return refuse(v1alpha1.ReasonStaleWriter,
+			fmt.Sprintf("wait for the CCM to push again, or restart it; if the higher number was never the CCM's, annotate the Tenant with %s: %s", v1alpha1.AnnotationConfirm, c.Hash),
+			"its generation %d is not above %d, which was integrated last", generation, e.last.Generation)
 	}
 	switch {
 	case e.last.Cluster == "" || cluster == e.last.Cluster:
@@ -78,12 +92,23 @@ func checkIntent(c git.Commit, e expected) *v1alpha1.Problem {
 	default:
 		return refuse(v1alpha1.ReasonForeignCluster,
 			fmt.Sprintf("give each cluster a tenant name of its own; if this one takes the other's place, annotate the Tenant with %s: %s", v1alpha1.AnnotationConfirm, c.Hash),
-			"it comes from cluster %.60q and does not continue the branch of cluster %q", cluster, e.last.Cluster)
+			"it comes from cluster %q and does not continue the branch of cluster %q", cluster, e.last.Cluster)
 	}
 	if epoch < e.last.Epoch {
-		return refuse(v1alpha1.ReasonStaleWriter, "stop the CCM that lost its leadership", "its epoch %d is below %d: a newer leader has written already", epoch, e.last.Epoch)
+		return refuse(v1alpha1.ReasonStaleWriter,
+			fmt.Sprintf("stop the CCM that lost its leadership; if the Lease in its cluster was made anew, annotate the Tenant with %s: %s", v1alpha1.AnnotationConfirm, c.Hash),
+			"its epoch %d is below %d: a newer leader has written already", epoch, e.last.Epoch)
 	}
 	return nil
+}
+
+// clusterIn is the cluster that an intent commit is by, "" where it names none.
+func clusterIn(c git.Commit) string {
+	cluster := c.Trailers.Get(repo.TrailerCluster)
+	if repo.CheckTrailer(repo.TrailerCluster, cluster) != "" {
+		return ""
+	}
+	return cluster
 }
 
 // since is what the commits of an intent branch say that came after the last
@@ -122,7 +147,7 @@ func addUp(store *git.Store, tip git.Hash, last string, keys []git.PublicKey) (s
 				continue
 			}
 		}
-		s.deletes += int(min(trailerNumber(c, repo.TrailerDeletes), 1<<20))
+		s.deletes += int(c.Trailers.Number(repo.TrailerDeletes))
 	}
 	return s, nil
 }

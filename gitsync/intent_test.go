@@ -29,9 +29,9 @@ func TestCheckIntent(t *testing.T) {
 	ours, theirs := mustKey(t), mustKey(t)
 	fine := map[string]string{
 		repo.TrailerRepository: "r", repo.TrailerBranch: "intent/acme", repo.TrailerTenant: "acme",
-		repo.TrailerGeneration: "8", repo.TrailerCluster: "one", repo.TrailerEpoch: "3",
+		repo.TrailerGeneration: "8", repo.TrailerCluster: clusterOf("one"), repo.TrailerEpoch: "3",
 	}
-	last := repo.Integrated{Commit: "before", Generation: 7, Epoch: 3, Cluster: "one"}
+	last := repo.Integrated{Commit: "before", Generation: 7, Epoch: 3, Cluster: clusterOf("one")}
 	for _, c := range []struct {
 		reason   string
 		trailers map[string]string
@@ -47,13 +47,14 @@ func TestCheckIntent(t *testing.T) {
 		{reason: "no trailer", trailers: map[string]string{repo.TrailerRepository: ""}, want: v1alpha1.ReasonUntrusted},
 		{reason: "the same generation in another commit", trailers: map[string]string{repo.TrailerGeneration: "7"}, want: v1alpha1.ReasonStaleWriter},
 		{reason: "a generation that goes backwards", trailers: map[string]string{repo.TrailerGeneration: "6"}, want: v1alpha1.ReasonStaleWriter},
-		{reason: "a generation that is no number", trailers: map[string]string{repo.TrailerGeneration: "-1"}, want: v1alpha1.ReasonStaleWriter},
+		{reason: "a confirmation does not stand for a cluster's UID", trailers: map[string]string{repo.TrailerCluster: "\u0080"},
+			expect: func(e *expected) { e.confirmed = true }, want: v1alpha1.ReasonUntrusted},
 		{reason: "a lower epoch", trailers: map[string]string{repo.TrailerEpoch: "2"}, want: v1alpha1.ReasonStaleWriter},
 		{reason: "a higher epoch", trailers: map[string]string{repo.TrailerEpoch: "4"}},
-		{reason: "another cluster", trailers: map[string]string{repo.TrailerCluster: "two"}, want: v1alpha1.ReasonForeignCluster},
-		{reason: "another cluster that took over", trailers: map[string]string{repo.TrailerCluster: "two", repo.TrailerEpoch: "0"},
+		{reason: "another cluster", trailers: map[string]string{repo.TrailerCluster: clusterOf("two")}, want: v1alpha1.ReasonForeignCluster},
+		{reason: "another cluster that took over", trailers: map[string]string{repo.TrailerCluster: clusterOf("two"), repo.TrailerEpoch: "0"},
 			expect: func(e *expected) { e.continues = true }},
-		{reason: "another cluster that an operator confirmed", trailers: map[string]string{repo.TrailerCluster: "two"},
+		{reason: "another cluster that an operator confirmed", trailers: map[string]string{repo.TrailerCluster: clusterOf("two")},
 			expect: func(e *expected) { e.confirmed = true }},
 		{reason: "signed by an allowed key", signer: ours, expect: func(e *expected) { e.signers = []git.PublicKey{theirs.PublicKey(), ours.PublicKey()} }},
 		{reason: "signed by another key", signer: theirs, expect: func(e *expected) { e.signers = []git.PublicKey{ours.PublicKey()} }, want: v1alpha1.ReasonUntrusted},

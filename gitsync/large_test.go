@@ -159,7 +159,7 @@ func (l *large) change() error {
 		Tree: l.tree, Parents: parents, Author: l.committer(), Message: "intents", Signer: l.signer,
 		Trailers: git.Trailers{
 			{Key: repo.TrailerRepository, Value: repositoryID}, {Key: repo.TrailerBranch, Value: branch}, {Key: repo.TrailerTenant, Value: l.tenant.name},
-			{Key: repo.TrailerGeneration, Value: strconv.Itoa(l.n)}, {Key: repo.TrailerCluster, Value: "c"}, {Key: repo.TrailerEpoch, Value: "0"},
+			{Key: repo.TrailerGeneration, Value: strconv.Itoa(l.n)}, {Key: repo.TrailerCluster, Value: clusterOf("c")}, {Key: repo.TrailerEpoch, Value: "0"},
 		},
 	})
 	l.refs[repo.IntentRef(l.tenant.name)] = l.tip

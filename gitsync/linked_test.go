@@ -140,7 +140,7 @@ func TestWhatATenantWithARepositoryOfItsOwnDidWhileTheHubWasAway(t *testing.T) {
 	}
 	gone(1, 6)
 	gone(6, 10)
-	alice.cluster = "rebuilt-" + alice.name // with --adopt
+	alice.cluster = clusterOf("rebuilt-" + alice.name) // with --adopt
 	alice.push(map[string]repo.Object{alice.path("web0"): alice.balancer("web0", 443)})
 	b.start()
 	alice.hasPorts("web0", 443)

@@ -80,7 +80,7 @@ func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 		return // not ours: written over
 	}
 	if s.ours = l.trusts(commit) && commit.Trailers.Get(repo.TrailerTenant) == t.name; s.ours {
-		s.tree, s.generation = commit.Tree, max(generation, trailerNumber(commit, repo.TrailerGeneration))
+		s.tree, s.generation = commit.Tree, max(generation, commit.Trailers.Number(repo.TrailerGeneration))
 		s.hubKeys, _ = announcedIn(t, s.tree) // what cannot be read announces nothing
 	}
 }

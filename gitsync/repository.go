@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -186,16 +185,10 @@ func (l *loop) readBase(ctx context.Context, tip git.Hash) error {
 			return l.rewritten("the branch " + repo.BaseRef(l.mainRef()) + " is missing")
 		}
 	} else {
-		var newest git.Commit
-		if newest, err = l.store.Commit(tip); err != nil {
+		if found.commit, found.generation, err = l.findBase(ctx, tip); err != nil {
 			return err
 		}
-		found.generation = trailerNumber(newest, repo.TrailerGeneration)
 		if err := l.rolledBack(&found); err != nil {
-			return err
-		}
-		found.commit, err = l.findBase(ctx, tip)
-		if err != nil {
 			return err
 		}
 		if !found.commit.Hash.IsZero() && !l.store.Has(found.commit.Hash) { // it was only looked at
@@ -272,50 +265,57 @@ func (l *loop) onlyIntegrated(tip git.Hash) (git.Hash, error) {
 // each load starts at the tip.
 var depths = []int{0, 50, 1000, 20_000}
 
-// findBase walks the branch of bases. The zero Commit means that none fits.
-func (l *loop) findBase(ctx context.Context, tip git.Hash) (git.Commit, error) {
+// findBase walks the branch of bases. The zero Commit means that none fits. The
+// generation is that of the newest commit by the hub: what others put on top of
+// it says nothing.
+func (l *loop) findBase(ctx context.Context, tip git.Hash) (found git.Commit, generation int64, err error) {
 	for _, depth := range depths {
 		if depth > 0 {
 			for _, h := range []git.Hash{l.main.Hash, tip} {
 				if err := l.remote.Deepen(ctx, l.store, h, depth); err != nil {
-					return git.Commit{}, err
+					return git.Commit{}, 0, err
 				}
 			}
 		}
-		found, sure, err := l.searchBase(tip)
+		var sure bool
+		found, generation, sure, err = l.searchBase(tip)
 		if err != nil || sure || !found.Hash.IsZero() {
-			return found, err
+			return found, generation, err
+		}
+		if generation > 0 && generation < l.knownGeneration() {
+			break // it was rolled back, which is refused anyway
 		}
 	}
-	return git.Commit{}, nil
+	return git.Commit{}, generation, nil
 }
 
 // searchBase looks through what is in the store. sure is false when more
 // history might give another answer.
-func (l *loop) searchBase(tip git.Hash) (found git.Commit, sure bool, err error) {
+func (l *loop) searchBase(tip git.Hash) (found git.Commit, generation int64, sure bool, err error) {
 	sure = true
 	for c, err := range l.store.FirstParents(tip) {
 		if errors.Is(err, git.ErrMissing) {
-			return git.Commit{}, false, nil
+			return git.Commit{}, generation, false, nil
 		}
 		if err != nil {
-			return git.Commit{}, false, err
+			return git.Commit{}, 0, false, err
 		}
 		target, err := git.ParseHash(c.Trailers.Get(repo.TrailerMain))
 		if err != nil || !l.trusts(c) {
 			continue
 		}
+		generation = max(generation, c.Trailers.Number(repo.TrailerGeneration))
 		reaches, err := l.store.Reaches(l.main.Hash, target)
 		switch {
 		case reaches:
-			return c, sure, nil
+			return c, generation, sure, nil
 		case errors.Is(err, git.ErrMissing):
 			sure = false
 		case err != nil:
-			return git.Commit{}, false, err
+			return git.Commit{}, 0, false, err
 		}
 	}
-	return git.Commit{}, sure, nil
+	return git.Commit{}, generation, sure, nil
 }
 
 // trusts reports whether the hub signed a commit.
@@ -337,12 +337,4 @@ func (l *loop) findStrays() {
 			Remedy:  "create the Tenant, or remove the folder",
 		})
 	}
-}
-
-func trailerNumber(c git.Commit, key string) int64 {
-	n, err := strconv.ParseInt(c.Trailers.Get(key), 10, 64)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
 }

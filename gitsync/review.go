@@ -162,7 +162,7 @@ func (l *loop) walkReview(tenant string, tip git.Hash) (commits []proposal, err 
 			if on == main {
 				return commits, nil
 			}
-			p.generation = trailerNumber(c, repo.TrailerGeneration)
+			p.generation = c.Trailers.Number(repo.TrailerGeneration)
 			p.main, _ = git.ParseHash(c.Trailers.Get(repo.TrailerMain))
 		}
 		commits = append(commits, p)

@@ -359,7 +359,7 @@ func (l *loop) writeSource(ctx context.Context) {
 	if !l.main.Hash.IsZero() && !l.stopped() {
 		status.Revision = l.main.Hash.String()
 	}
-	status.BaseGeneration = max(l.source.Status.BaseGeneration, l.base.generation)
+	status.BaseGeneration = l.knownGeneration()
 	status.ObservedGeneration = l.source.Generation
 	now := metav1.NewTime(l.now().Truncate(1e9))
 	status.Conditions = setConditions(l.source.Status.Conditions, f, success, l.source.Generation, now)

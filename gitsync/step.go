@@ -186,8 +186,8 @@ func (l *loop) decide(ctx context.Context, t *tenant, now seen) (*decision, erro
 	d.result.Problems = append(d.result.Problems, l.unguarded(t.object)...)
 	d.withdraw()
 	if d.refuse == nil && !now.intent.IsZero() && !d.result.Guarded {
-		d.record.Commit, d.record.Generation = d.tip.Hash.String(), trailerNumber(d.tip, repo.TrailerGeneration)
-		d.record.Epoch, d.record.Cluster = trailerNumber(d.tip, repo.TrailerEpoch), d.tip.Trailers.Get(repo.TrailerCluster)
+		d.record.Commit, d.record.Generation = d.tip.Hash.String(), d.tip.Trailers.Number(repo.TrailerGeneration)
+		d.record.Epoch, d.record.Cluster = d.tip.Trailers.Number(repo.TrailerEpoch), clusterIn(d.tip)
 	}
 	if d.record != last {
 		d.integrated = &d.record

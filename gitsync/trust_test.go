@@ -138,7 +138,7 @@ func TestAnotherClusterMustBeConfirmed(t *testing.T) {
 	acme.hasPorts("web", 80)
 	acme.settled()
 	b.git.native(b.git.bare, "update-ref", "-d", repo.IntentRef(acme.name))
-	acme.tip, acme.cluster, acme.store = git.Hash{}, "another", git.NewStore()
+	acme.tip, acme.cluster, acme.store = git.Hash{}, clusterOf("another"), git.NewStore()
 	tip := acme.push(acme.whole("web", 90))
 	acme.becomes(v1alpha1.ReasonForeignCluster)
 	acme.hasPorts("web", 80)

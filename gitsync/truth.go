@@ -42,6 +42,8 @@ type truth struct {
 	// the same.
 	followed, shadow git.Hash
 	dirs             map[string]git.Hash
+	// vain are the newest approvals on main that count for nothing.
+	vain []vain
 	// unrecorded: base/main does not say so yet.
 	unrecorded bool
 }
@@ -121,6 +123,7 @@ func (l *loop) judge(ctx context.Context) (truth, error) {
 	if in.Steps, in.Approved, err = v.steps(ctx, last); err != nil {
 		return now, err
 	}
+	now.vain = newest(l.truth.vain, v.vain)
 	now.overrides = trust.Judge(in)
 	now.unrecorded = last != l.main.Hash || !maps.Equal(now.overrides, in.Before)
 	if len(now.overrides) == 0 {
@@ -136,6 +139,20 @@ func (l *loop) judge(ctx context.Context) (truth, error) {
 		now.followed, now.shadow = now.shadow, now.followed
 	}
 	return now, nil
+}
+
+// maxVain is how many approvals that count for nothing are told.
+const maxVain = 16
+
+// newest are the newest entries of two lists, each once.
+func newest(before, now []vain) []vain {
+	all := slices.Clone(before)
+	for _, a := range now {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return all[max(len(all)-maxVain, 0):]
 }
 
 // readOverrides reads what base/main says of main as of the commit last.
@@ -321,7 +338,7 @@ func (l *loop) record(tree, main git.Hash, decisions []*decision, newest map[str
 // rolledBack refuses a base/main that is older than one that was seen: then the
 // whole repository was set back.
 func (l *loop) rolledBack(found *base) error {
-	known := max(l.source.Status.BaseGeneration, l.base.generation)
+	known := l.knownGeneration()
 	if found.generation >= known {
 		return nil
 	}
@@ -335,6 +352,11 @@ func (l *loop) rolledBack(found *base) error {
 		message: fmt.Sprintf("the branch %s went back from generation %d to %d: the repository was set back to an older state, or somebody rewrote the branch. Nothing is integrated or applied. To go on with main as it is, annotate this GitSource with %s=%s",
 			branch, known, found.generation, v1alpha1.AnnotationAcceptRewrite, l.main.Hash),
 	}
+}
+
+// knownGeneration is the highest generation of base/main that was seen.
+func (l *loop) knownGeneration() int64 {
+	return max(repo.Believable(l.source.Status.BaseGeneration), l.base.generation)
 }
 
 // isMissing tells what more of the history may bring from a failure.

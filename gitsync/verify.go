@@ -32,6 +32,9 @@ import (
 const (
 	maxSideCommits = 1000
 	maxApprovals   = 50
+	// maxApproved is how far behind main's tip a commit is looked for that is
+	// approved.
+	maxApproved = 1000
 )
 
 // verifier gathers what a verdict on main depends on.
@@ -41,6 +44,7 @@ type verifier struct {
 	reviewers  []reviewer
 	keys       []git.Key
 	offers     map[string]*offer // by tenant
+	vain       []vain            // approvals that count for nothing
 }
 
 // reviewer is one of spec.reviewers whose key can be read.
@@ -84,18 +88,13 @@ func (v *verifier) signer(c git.Commit) trust.Signer {
 		return trust.Signer{Why: "its signature is not valid", Bad: true}
 	}
 	_, of, _ := strings.Cut(err.Error(), git.ErrUnknownKey.Error()+": ")
-	return trust.Signer{Why: strings.TrimSpace("it is signed with a key that no listed reviewer has: " + of)}
+	return trust.Signer{Why: strings.TrimSpace("it is signed with a key that no listed reviewer has: " + v1alpha1.Printable(of, 200))}
 }
 
 // facts are what there is to know of a commit, as a change of before.
 func (v *verifier) facts(c git.Commit, before git.Hash) (trust.Commit, error) {
-	out := trust.Commit{Hash: c.Hash.String(), Author: c.Author.Name, Signer: v.signer(c)}
-	for _, t := range c.Trailers {
-		if strings.EqualFold(t.Key, repo.TrailerApproves) {
-			out.Approves = append(out.Approves, strings.FieldsFunc(t.Value, func(r rune) bool { return r == ' ' || r == ',' })...)
-		}
-	}
-	out.Approves = out.Approves[:min(len(out.Approves), maxApprovals)]
+	out := trust.Commit{Hash: c.Hash.String(), Author: personOf(c), Signer: v.signer(c)}
+	out.Approves = approvals(c)
 	old, err := blobAt(v.store, before, repo.ConfigPath)
 	if err != nil {
 		return out, err
@@ -112,6 +111,21 @@ func (v *verifier) facts(c git.Commit, before git.Hash) (trust.Commit, error) {
 		return nil
 	})
 	return out, err
+}
+
+// approvals are the commits that a commit approves, as far as they are looked at.
+func approvals(c git.Commit) (names []string) {
+	for _, t := range c.Trailers {
+		if !strings.EqualFold(t.Key, repo.TrailerApproves) {
+			continue
+		}
+		for _, name := range strings.FieldsFunc(t.Value, func(r rune) bool { return r == ' ' || r == ',' }) {
+			if len(names) < maxApprovals {
+				names = append(names, v1alpha1.Printable(name, 80))
+			}
+		}
+	}
+	return names
 }
 
 // against is facts as a change of the commit's first parent.
@@ -155,7 +169,12 @@ func (v *verifier) steps(ctx context.Context, last git.Hash) (steps []trust.Step
 				}
 			}
 		}
-		if steps, approved, err = v.walk(last); !isMissing(err) {
+		v.vain = nil
+		steps, approved, err = v.walk(last)
+		if err == nil && len(v.vain) > 0 && depth < maxApproved {
+			continue // a commit of long ago, perhaps
+		}
+		if !isMissing(err) {
 			return steps, approved, err
 		}
 	}
@@ -177,10 +196,13 @@ func (v *verifier) walk(last git.Hash) ([]trust.Step, map[string]trust.Commit, e
 		}
 		steps, before = append(steps, s), chain[i].Hash
 		for _, c := range append([]trust.Commit{s.Commit}, s.Side...) {
-			if err := v.addApproved(approved, c); err != nil {
-				return nil, nil, err
-			}
+			v.addApproved(approved, c)
 		}
+	}
+	if len(chain) == 0 { // what main's tip approves in vain is told again after a restart
+		v.addApproved(map[string]trust.Commit{}, trust.Commit{
+			Hash: v.main.Hash.String(), Author: personOf(v.main), Signer: v.signer(v.main), Approves: approvals(v.main),
+		})
 	}
 	return steps, approved, nil
 }
@@ -312,26 +334,39 @@ func (v *verifier) behind(tips []git.Hash, mainline map[git.Hash]int, before git
 	return found, oldest, nil
 }
 
-// addApproved adds the commits that a commit approves. One that is not there
-// approves nothing.
-func (v *verifier) addApproved(approved map[string]trust.Commit, by trust.Commit) error {
+// addApproved adds the commits that a commit approves. One that the repository
+// does not have, or that cannot be read, approves nothing: the approver may have
+// mistyped it, and nobody else is to blame.
+func (v *verifier) addApproved(approved map[string]trust.Commit, by trust.Commit) {
 	if by.Signer.Reviewer == "" {
-		return nil
+		return
 	}
 	for _, name := range by.Approves {
 		h, err := git.ParseHash(name)
-		if err != nil {
-			continue
-		}
-		c, err := v.store.Commit(h)
 		if err == nil {
-			approved[name], err = v.against(c)
+			var c git.Commit
+			if c, err = v.store.Commit(h); err == nil {
+				var facts trust.Commit
+				if facts, err = v.against(c); err == nil {
+					approved[name] = facts
+				}
+			}
 		}
-		if isMissing(err) {
-			return err
+		if err != nil {
+			v.vain = append(v.vain, vain{by: by.Hash, author: by.Author, names: name})
 		}
 	}
-	return nil
+}
+
+// vain is an approval that counts for nothing.
+type vain struct{ by, author, names string }
+
+func (v vain) problem(source string) v1alpha1.Problem {
+	return v1alpha1.Problem{
+		Object: v1alpha1.KindGitSource + " " + source, Field: "spec.verify", Reason: v1alpha1.ReasonUnverified,
+		Message: fmt.Sprintf("commit %.12s of %s on main approves %q, which is no commit that the repository has and that can be read: this approval counts for nothing", v.by, v.author, v.names),
+		Remedy:  "name a commit of main or of a review branch with its 40 digits, as `kubelbctl approve` does",
+	}
 }
 
 // offer is the hub's newest review commit of a tenant.
@@ -362,7 +397,7 @@ func (v *verifier) carriedOut(c git.Commit, s trust.Step) (reviews []map[string]
 		if err != nil {
 			return nil, err
 		}
-		if trailerNumber(newest.commit, repo.TrailerGeneration) <= decided.ReviewGeneration && decided.ReviewOutcome != repo.ReviewReopened {
+		if newest.commit.Trailers.Number(repo.TrailerGeneration) <= decided.ReviewGeneration && decided.ReviewOutcome != repo.ReviewReopened {
 			continue // it was closed or rejected: nobody can carry it out any more
 		}
 		whole := len(newest.files) > 0
@@ -393,7 +428,7 @@ func (v *verifier) newestOffer(tenant string, tips []git.Hash) *offer {
 			if !v.trusts(c) || c.Trailers.Get(repo.TrailerRepository) != v.repository || repo.RefPrefix+c.Trailers.Get(repo.TrailerBranch) != repo.ReviewRef(tenant) {
 				continue
 			}
-			if best == nil || trailerNumber(c, repo.TrailerGeneration) > trailerNumber(best.commit, repo.TrailerGeneration) {
+			if best == nil || c.Trailers.Number(repo.TrailerGeneration) > best.commit.Trailers.Number(repo.TrailerGeneration) {
 				if files, err := v.proposed(tenant, c); err == nil {
 					best = &offer{c, files}
 				}
@@ -429,6 +464,9 @@ func (v *verifier) proposed(tenant string, c git.Commit) (map[string]trust.Blob,
 func (l *loop) tellUnverified(before map[string]trust.Override) {
 	l.unverified = nil
 	l.unverified = append(l.unverified, l.reviewerProblems()...)
+	for _, a := range l.truth.vain {
+		l.unverified = append(l.unverified, a.problem(l.key.String()))
+	}
 	mine := map[string][]v1alpha1.Problem{}
 	for path, o := range l.truth.overrides {
 		p := l.unverifiedProblem(path, o)

@@ -21,6 +21,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
+
 	"sigs.k8s.io/yaml"
 )
 
@@ -116,9 +118,12 @@ func ReadConfig(file File, ok bool) (Config, error) {
 	c, err := DecodeConfig(file.Data)
 	switch {
 	case err != nil:
-		return c, fmt.Errorf("cannot be read (%w)", err)
+		return c, fmt.Errorf("cannot be read (%s)", v1alpha1.Printable(err.Error(), 300))
 	case c.RepositoryID == "":
 		return c, errors.New("has no repositoryID")
+	case !ValidRepositoryID(c.RepositoryID):
+		return c, fmt.Errorf("has the repositoryID %q, which is not made of at most %d letters, digits, dots, dashes and underscores",
+			v1alpha1.Printable(c.RepositoryID, 80), MaxRepositoryID)
 	case c.Layout > LayoutVersion:
 		return c, fmt.Errorf("has layout %d, of which at most %d is known", c.Layout, LayoutVersion)
 	}
@@ -186,8 +191,8 @@ func DecodeRefused(data []byte) (Refused, error) {
 	return r, err
 }
 
-// EncodeRefused writes it.
-func EncodeRefused(r Refused) ([]byte, error) { return yaml.Marshal(r) }
+// EncodeRefused writes it, whatever text it holds.
+func EncodeRefused(r Refused) ([]byte, error) { return encodeFile(r) }
 
 // ReviewOutcome is how a review was decided.
 type ReviewOutcome string
@@ -206,12 +211,23 @@ const (
 	ReviewReopened ReviewOutcome = "Reopened"
 )
 
-// DecodeIntegrated reads the content of IntegratedPath.
+// DecodeIntegrated reads the content of IntegratedPath. Numbers and a cluster
+// that [CheckTrailer] would refuse are left out: a hub that did not check them
+// may have written them.
 func DecodeIntegrated(data []byte) (Integrated, error) {
 	var i Integrated
-	err := yaml.UnmarshalStrict(data, &i)
-	return i, err
+	if err := yaml.UnmarshalStrict(data, &i); err != nil {
+		return i, err
+	}
+	i.Generation, i.ReviewGeneration = Believable(i.Generation), Believable(i.ReviewGeneration)
+	if i.Epoch < 0 || i.Epoch > maxEpoch {
+		i.Epoch = 0
+	}
+	if CheckTrailer(TrailerCluster, i.Cluster) != "" {
+		i.Cluster = ""
+	}
+	return i, nil
 }
 
-// EncodeIntegrated writes the content of IntegratedPath.
-func EncodeIntegrated(i Integrated) ([]byte, error) { return yaml.Marshal(i) }
+// EncodeIntegrated writes the content of IntegratedPath, whatever text it holds.
+func EncodeIntegrated(i Integrated) ([]byte, error) { return encodeFile(i) }

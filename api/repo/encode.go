@@ -102,7 +102,7 @@ func canonical(object Object) (map[string]any, error) {
 	return m, nil
 }
 
-func toMap(object Object) (m map[string]any, err error) {
+func toMap(object any) (m map[string]any, err error) {
 	text, err := json.Marshal(object)
 	if err != nil {
 		return nil, err

@@ -35,6 +35,15 @@ func Marshal(document map[string]any) ([]byte, error) {
 	return yaml.Marshal(plain)
 }
 
+// encodeFile writes a struct as [Marshal] writes a document.
+func encodeFile(value any) ([]byte, error) {
+	m, err := toMap(value)
+	if err != nil {
+		return nil, err
+	}
+	return Marshal(m)
+}
+
 // plainNumbers returns a copy with numbers that the YAML library knows.
 func plainNumbers(value any) (any, error) {
 	switch v := value.(type) {

@@ -223,7 +223,7 @@ func TestSmallDocuments(t *testing.T) {
 	if _, err := repo.DecodeConfig([]byte("repositoryID: a\nlayout: 1\nmore: true\n")); err == nil {
 		t.Error("an unknown field is taken")
 	}
-	integrated := repo.Integrated{Commit: "c", Generation: 7, Epoch: 2, Cluster: "u"}
+	integrated := repo.Integrated{Commit: "c", Generation: 7, Epoch: 2, Cluster: "3f0c3f4e-6d0e-4b58-9f0a-0d8f6c1b2a3d"}
 	data, err = repo.EncodeIntegrated(integrated)
 	if back, errBack := repo.DecodeIntegrated(data); err != nil || errBack != nil || back != integrated {
 		t.Errorf("%+v became %+v (%v, %v)", integrated, back, err, errBack)

@@ -19,6 +19,8 @@ package git
 import (
 	"fmt"
 	"strings"
+
+	"github.com/kubelb/gitops/api/repo"
 )
 
 // Trailer is one "Key: value" line at the end of a commit message.
@@ -37,6 +39,12 @@ func (t Trailers) Get(key string) string {
 	}
 	return ""
 }
+
+// Number returns the number that the last trailer of that key says, 0 where it is
+// none that [repo.CheckTrailer] lets pass. Nothing else reads numbers of our
+// trailers, so the hub and CCMs agree on each. What it says counts only if the
+// commit verifies.
+func (t Trailers) Number(key string) int64 { return repo.TrailerNumber(key, t.Get(key)) }
 
 // splitMessage cuts a message into its subject (the first paragraph, on one
 // line), its body and its trailers: the last paragraph, if it is not the

@@ -18,6 +18,7 @@ package testbed
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strconv"
@@ -149,7 +150,7 @@ func (w *Writer) Push(ctx context.Context, edits map[string][]byte) error {
 			{Key: repo.TrailerBranch, Value: strings.TrimPrefix(ref, repo.RefPrefix)},
 			{Key: repo.TrailerTenant, Value: w.Tenant},
 			{Key: repo.TrailerGeneration, Value: strconv.FormatInt(w.generation+1, 10)},
-			{Key: repo.TrailerCluster, Value: "cluster-of-" + w.Tenant},
+			{Key: repo.TrailerCluster, Value: clusterOf(w.Tenant)},
 			{Key: repo.TrailerEpoch, Value: "0"},
 		},
 	})
@@ -162,4 +163,10 @@ func (w *Writer) Push(ctx context.Context, edits map[string][]byte) error {
 	w.tip = commit
 	w.generation++
 	return nil
+}
+
+// clusterOf makes up the UID of a cluster's namespace kube-system.
+func clusterOf(tenant string) string {
+	sum := sha256.Sum256([]byte(tenant))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
