@@ -66,6 +66,13 @@ func access(ctx context.Context, live client.Reader, source *v1alpha1.GitSource)
 	return options, nil
 }
 
+// secretKey is where a Secret is that a GitSource names: beside it, whatever
+// namespace the reference has. Who may write a GitSource has the hub send the
+// Secret to a server of his choice, so it must not be one that he may not read.
+func secretKey(source *v1alpha1.GitSource, ref v1alpha1.LocalReference) client.ObjectKey {
+	return client.ObjectKey{Namespace: source.Namespace, Name: ref.Name}
+}
+
 // readSecret reads a Secret that a field of a GitSource names. A Secret that is
 // missing or of no use is for people to correct.
 func readSecret[T any](ctx context.Context, live client.Reader, source *v1alpha1.GitSource, ref v1alpha1.LocalReference, field string,
@@ -73,7 +80,7 @@ func readSecret[T any](ctx context.Context, live client.Reader, source *v1alpha1
 ) (T, error) {
 	var secret corev1.Secret
 	var none T
-	key := ref.Key(source.Namespace)
+	key := secretKey(source, ref)
 	if err := live.Get(ctx, key, &secret); err != nil {
 		if apierrors.IsNotFound(err) {
 			return none, &failure{
@@ -107,7 +114,7 @@ func explainAccess(err error, source *v1alpha1.GitSource) *failure {
 	where := redact(source.Spec.URL)
 	secret := "a Secret that spec.secretRef names"
 	if ref := source.Spec.SecretRef; ref != nil {
-		secret = fmt.Sprintf("the Secret %s of spec.secretRef", ref.Key(source.Namespace))
+		secret = fmt.Sprintf("the Secret %s of spec.secretRef", secretKey(source, *ref))
 	}
 	var certificate *tls.CertificateVerificationError
 	switch {

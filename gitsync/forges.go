@@ -94,6 +94,10 @@ func (l *loop) connectForge(ctx context.Context) error {
 		}
 		return nil
 	}
+	if wrong := l.mistakes.forge; len(wrong) > 0 {
+		l.forgeFailure = l.forgeTrouble(v1alpha1.ReasonInvalid, wrong[0].Field+": "+wrong[0].Message, wrong[0].Remedy)
+		return nil
+	}
 	options, err := l.forgeOptions(ctx)
 	if err != nil {
 		return err
@@ -120,7 +124,7 @@ func (l *loop) connectForge(ctx context.Context) error {
 func (l *loop) forgeOptions(ctx context.Context) (*forge.Options, error) {
 	spec := l.source.Spec.Forge
 	var secret corev1.Secret
-	key := spec.SecretRef.Key(l.key.Namespace)
+	key := secretKey(l.source, spec.SecretRef)
 	err := l.live.Get(ctx, key, &secret)
 	switch {
 	case apierrors.IsNotFound(err):

@@ -128,6 +128,8 @@ type bench struct {
 	clock  func() time.Time // nil: the real one
 	looks  int
 	forge  func(forge.Options) (forge.Forge, error)
+	// namespaces whose GitSources are followed too.
+	namespaces []string
 }
 
 // newBench makes a repository with an initialised main and a GitSource, and
@@ -203,7 +205,7 @@ func (b *bench) start() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(b.t, err)
 	b.hook = listener.Addr().String()
-	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, made: b.made, Clock: b.clock, Forge: b.forge}))
+	must(b.t, SetupWithManager(mgr, Options{Namespace: hubNamespace, Version: v1alpha1.Version{GitVersion: "v0.0.0-test"}, Listener: listener, made: b.made, Clock: b.clock, Forge: b.forge, SourceNamespaces: b.namespaces}))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()

@@ -96,9 +96,12 @@ func (t *tokens) forget(key client.ObjectKey) {
 // hookSource describes a GitSource to the receiver of webhooks.
 func (s *supervisor) hookSource(ctx context.Context, namespace, name string) (webhook.Source, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
+	if !s.options.follows(namespace) {
+		return webhook.Source{}, webhook.ErrUnknown
+	}
 	var source v1alpha1.GitSource
 	err := s.client.Get(ctx, key, &source)
-	if apierrors.IsNotFound(err) || err == nil && source.Spec.Webhook == nil {
+	if apierrors.IsNotFound(err) || err == nil && (source.Spec.Webhook == nil || len(mistakesOf(&source).webhook) > 0) {
 		s.tokens.forget(key)
 		return webhook.Source{}, webhook.ErrUnknown
 	}
@@ -108,7 +111,7 @@ func (s *supervisor) hookSource(ctx context.Context, namespace, name string) (we
 	token, ok := s.tokens.of(&source, s.options.Clock())
 	if !ok {
 		var secret corev1.Secret
-		err := s.live.Get(ctx, source.Spec.Webhook.SecretRef.Key(namespace), &secret)
+		err := s.live.Get(ctx, secretKey(&source, source.Spec.Webhook.SecretRef), &secret)
 		if client.IgnoreNotFound(err) != nil {
 			return webhook.Source{}, err
 		}

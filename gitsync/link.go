@@ -52,6 +52,8 @@ type link struct {
 	wake   chan struct{}
 	stop   context.CancelFunc
 	store  *git.Store
+	// barred is why the source must not be followed, whatever it says; nil if it may.
+	barred *failure
 
 	// use is held while the store is worked with: whoever sweeps it needs it.
 	use sync.Mutex
@@ -106,6 +108,9 @@ func newLink(ctx context.Context, l *loop, key client.ObjectKey) *link {
 		inbox: l.inbox, wake: make(chan struct{}, 1), stop: stop, store: git.NewStore(), wants: map[string]want{},
 	}
 	k.apart = newApart(l.now, k.called, l.helpers.Go)
+	if !l.options.follows(key.Namespace) {
+		k.barred = l.options.notFollowed(key.Namespace)
+	}
 	l.made(key, k.store)
 	l.helpers.Go(func() { k.run(ctx) })
 	return k
@@ -211,6 +216,9 @@ func (k *link) sourceOrNone() *v1alpha1.GitSource {
 
 // connect reads the GitSource and, from time to time, its credentials.
 func (k *link) connect(ctx context.Context) error {
+	if k.barred != nil {
+		return k.barred
+	}
 	var source v1alpha1.GitSource
 	if err := k.client.Get(ctx, k.key, &source); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -236,6 +244,9 @@ func (k *link) connect(ctx context.Context) error {
 		return nil
 	}
 	k.source = &source
+	if err := mistakesOf(&source).refused(); err != nil {
+		return err
+	}
 	options, err := access(ctx, k.live, &source)
 	if err != nil {
 		return err

@@ -60,8 +60,9 @@ type loop struct {
 
 	// source as it was read last, and the connection made from it.
 	source      *v1alpha1.GitSource
-	credentials string // what remote was made from
-	connected   int64  // generation of the source that it was made for
+	mistakes    mistakes // in it
+	credentials string   // what remote was made from
+	connected   int64    // generation of the source that it was made for
 	connectAt   time.Time
 	askAgain    time.Time // when refused credentials are tried again as they are
 	remote      *git.Remote

@@ -62,7 +62,7 @@ func (o *orphans) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	var errs []error
 	conflicts := false
 	for i := range tenants.Items {
-		err := o.tell(ctx, &tenants.Items[i], orphaned(&tenants.Items[i], mains, sources.Items, o.options.Namespace))
+		err := o.tell(ctx, &tenants.Items[i], o.options.orphaned(&tenants.Items[i], mains, sources.Items))
 		if apierrors.IsConflict(err) {
 			conflicts = true
 			continue
@@ -76,7 +76,7 @@ func (o *orphans) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 }
 
 // orphaned says why no GitSource follows a Tenant; nil if one does.
-func orphaned(t *v1alpha1.Tenant, mains []client.ObjectKey, sources []v1alpha1.GitSource, namespace string) *v1alpha1.Problem {
+func (o *Options) orphaned(t *v1alpha1.Tenant, mains []client.ObjectKey, sources []v1alpha1.GitSource) *v1alpha1.Problem {
 	p := &v1alpha1.Problem{
 		Path: repo.TenantDir(t.Name), Object: v1alpha1.KindTenant + " " + t.Name,
 		Field: "spec.git.sourceRef", Reason: v1alpha1.ReasonSourceNotFound,
@@ -84,7 +84,12 @@ func orphaned(t *v1alpha1.Tenant, mains []client.ObjectKey, sources []v1alpha1.G
 	const stays = "; nothing of the tenant is integrated, what is programmed stays"
 	switch ref := t.Spec.Git.SourceRef; {
 	case ref != nil:
-		key := ref.Key(namespace)
+		key := ref.Key(o.Namespace)
+		if !o.follows(key.Namespace) {
+			p.Message = fmt.Sprintf("GitSource %s is in a namespace that the hub does not follow%s", key, stays)
+			p.Remedy = fmt.Sprintf("name one in namespace %s, or add the namespace to the hub's flag --gitsource-namespaces", o.Namespace)
+			return p
+		}
 		if slices.ContainsFunc(sources, func(s v1alpha1.GitSource) bool { return client.ObjectKeyFromObject(&s) == key }) {
 			return nil
 		}
@@ -92,7 +97,7 @@ func orphaned(t *v1alpha1.Tenant, mains []client.ObjectKey, sources []v1alpha1.G
 	case len(mains) == 1:
 		return nil
 	case len(mains) == 0:
-		p.Message, p.Remedy = "there is no GitSource that could follow the Tenant"+stays, "create one"
+		p.Message, p.Remedy = fmt.Sprintf("there is no GitSource in namespace %s that could follow the Tenant", o.Namespace)+stays, "create one"
 	default:
 		var names []string
 		for _, key := range mains {
@@ -146,7 +151,7 @@ func (s *supervisor) watchOrphans(mgr ctrl.Manager) error {
 				return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || told(e.ObjectOld) != told(e.ObjectNew)
 			},
 		})).
-		Watches(&v1alpha1.GitSource{}, one, builder.WithPredicates(predicate.Funcs{
+		Watches(&v1alpha1.GitSource{}, one, builder.WithPredicates(s.inFollowed(), predicate.Funcs{
 			UpdateFunc: func(event.UpdateEvent) bool { return false },
 		})).
 		WithOptions(controller.Options{NeedLeaderElection: new(true)}).

@@ -66,7 +66,7 @@ func (r *releaser) Reconcile(ctx context.Context, request reconcile.Request) (re
 	if err := r.client.List(ctx, &tenants); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Tenants: %w", err)
 	}
-	if owned(&tenant, tenants.Items, sources.Items, r.options.Namespace) {
+	if owned(&tenant, tenants.Items, r.options.followed(sources.Items), r.options.Namespace) {
 		return reconcile.Result{}, nil
 	}
 	wanted := tenant.DeepCopy()
@@ -92,7 +92,7 @@ func (s *supervisor) watchLeaving(mgr ctrl.Manager) error {
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named("gitsync-tenant").
 		For(&v1alpha1.Tenant{}, builder.WithPredicates(leaving)).
-		Watches(&v1alpha1.GitSource{}, all, builder.WithPredicates(predicate.Funcs{
+		Watches(&v1alpha1.GitSource{}, all, builder.WithPredicates(s.inFollowed(), predicate.Funcs{
 			UpdateFunc: func(event.UpdateEvent) bool { return false },
 		})).
 		WithOptions(controller.Options{NeedLeaderElection: new(true)}).

@@ -31,8 +31,11 @@ import (
 
 // Options of the package's part of the hub.
 type Options struct {
-	// Namespace of the hub, where its keys are.
+	// Namespace of the hub, where its keys and GitSources are.
 	Namespace string
+	// SourceNamespaces are further namespaces whose GitSources the hub follows.
+	// Tenants belong to one of those only if they name it.
+	SourceNamespaces []string
 	// Version of the hub, which tenants are told.
 	Version v1alpha1.Version
 	// WebhookAddr is the address to hear of news at; empty means none.

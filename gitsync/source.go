@@ -46,7 +46,7 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 	if l.source != nil && l.source.Spec.Apply != source.Spec.Apply {
 		l.forgetApplied()
 	}
-	l.source = &source
+	l.source, l.mistakes = &source, mistakesOf(&source)
 	if err := l.loadKeys(ctx); err != nil {
 		return true, err
 	}
@@ -54,6 +54,9 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 		return true, err
 	}
 	if err := l.loadTenants(ctx); err != nil {
+		return true, err
+	}
+	if err := l.mistakes.refused(); err != nil {
 		return true, err
 	}
 	if err := l.connect(ctx); err != nil {
@@ -159,6 +162,7 @@ func (l *loop) loadTenant(ctx context.Context, object *v1alpha1.Tenant) error {
 	}
 	if t.object == nil || t.object.ResourceVersion != object.ResourceVersion || t.object.UID != object.UID {
 		t.object, t.untold = object.DeepCopy(), true
+		t.mistakes = mistakesOfTenant(object)
 		l.keep(ctx, t.object)
 		l.meet(ctx, t)
 		l.want(t)

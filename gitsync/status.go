@@ -339,7 +339,10 @@ func (l *loop) writeSource(ctx context.Context) {
 	if n := l.unapplied(); f == nil && n > 0 {
 		f = &failure{reason: v1alpha1.ReasonApplyFailed, message: "some objects could not be applied yet; their tenants' problems say which"}
 	}
-	problems := append(l.forgeProblems(), l.strays...)
+	problems := slices.Concat(l.forgeProblems(), l.mistakes.webhook, l.strays)
+	if !l.verifies() {
+		problems = append(problems, l.mistakes.others...)
+	}
 	ready := 0.0
 	if f == nil {
 		ready = 1

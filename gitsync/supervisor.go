@@ -103,6 +103,12 @@ func (s *supervisor) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, fmt.Errorf("get GitSource %s: %w", req.NamespacedName, err)
 	}
+	if !s.options.follows(req.Namespace) {
+		if err != nil {
+			return reconcile.Result{}, nil //nolint:nilerr // it is gone
+		}
+		return reconcile.Result{}, s.ignore(ctx, &source)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {

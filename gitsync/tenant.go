@@ -31,8 +31,9 @@ import (
 
 // tenant is what a loop knows of one tenant.
 type tenant struct {
-	name   string
-	object *v1alpha1.Tenant
+	name     string
+	object   *v1alpha1.Tenant
+	mistakes []v1alpha1.Problem // in object
 	// state is nil until the hub's Tenant controller made it.
 	state *v1alpha1.TenantState
 	stale bool // state has changed since it was read
@@ -128,7 +129,7 @@ func (t *tenant) suspended() bool { return t.object.Spec.Suspend }
 // problems are all mistakes in the tenant's files, in the order of their paths,
 // each once.
 func (t *tenant) problems() []v1alpha1.Problem {
-	all := slices.Clone(t.outcome.Problems)
+	all := slices.Concat(t.mistakes, t.outcome.Problems)
 	if t.refused != nil {
 		all = append(all, *t.refused)
 	}

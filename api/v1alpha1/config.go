@@ -83,9 +83,11 @@ type GracefulShutdown struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// drainTimeout is how long connections may last.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	DrainTimeout *metav1.Duration `json:"drainTimeout,omitempty"`
 	// minDrainDuration is how long a proxy drains at least.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	MinDrainDuration *metav1.Duration `json:"minDrainDuration,omitempty"`
 	// terminationGracePeriodSeconds of the pod.
 	// +optional
@@ -213,6 +215,7 @@ type ConfigSpec struct {
 	// addressGracePeriod is how long the address of a deleted load balancer is
 	// kept for one of the same name. Default: 24h.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	AddressGracePeriod *metav1.Duration `json:"addressGracePeriod,omitempty"`
 	// sealing of secrets.
 	// +optional
@@ -225,6 +228,7 @@ type Sealing struct {
 	// then on, and older keys still open what was sealed before. 0 turns it off.
 	// Default: 2160h (90 days), at least 1h.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	RotateAfter *metav1.Duration `json:"rotateAfter,omitempty"`
 }
 

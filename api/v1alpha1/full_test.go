@@ -147,10 +147,16 @@ func TestTheDocumentsUseEveryField(t *testing.T) {
 		t.Errorf("only %d fields were found", len(declared))
 	}
 	for _, field := range slices.Sorted(maps.Keys(declared)) {
-		if !used[field] {
+		if !used[field] && !refused(field) {
 			t.Errorf("no document has %s", field)
 		}
 	}
+}
+
+// refused reports whether the schema has a field only to refuse it: a GitSource's
+// Secrets are beside it.
+func refused(field string) bool {
+	return strings.HasPrefix(field, "GitSource.spec.") && strings.HasSuffix(field, "ecretRef.namespace")
 }
 
 // ours reports whether the fields of a type are ours to test.

@@ -61,6 +61,7 @@ type GitWebhook struct {
 	Type WebhookType `json:"type,omitempty"`
 	// secretRef names a Secret whose key "token" is the HMAC key (GitLab: the
 	// secret token).
+	// +kubebuilder:validation:XValidation:rule="!has(self.__namespace__) || self.__namespace__ == ''",message="a GitSource uses Secrets of its own namespace only: leave out namespace"
 	SecretRef LocalReference `json:"secretRef"`
 }
 
@@ -70,8 +71,8 @@ type Reviewer struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
-	// publicKey is an SSH public key (one authorized_keys line) or an armored
-	// OpenPGP public key block.
+	// publicKey is an SSH public key (one authorized_keys line without options) or
+	// one armored OpenPGP public key block.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=32768
 	PublicKey string `json:"publicKey"`
@@ -101,7 +102,7 @@ type GitForge struct {
 	// url of the forge, such as https://git.example.com. Default: scheme and host
 	// of spec.url (of an ssh URL: https and its host).
 	// +optional
-	// +kubebuilder:validation:Pattern=`^https?://.*$`
+	// +kubebuilder:validation:Pattern=`^(https?://[^/?#@]+(/[^?#@]*)?)?$`
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url,omitempty"`
 	// repository as owner/name (GitLab: group/subgroup/name). Default: the path
@@ -111,41 +112,51 @@ type GitForge struct {
 	Repository string `json:"repository,omitempty"`
 	// secretRef names a Secret with an API token in the key "token", and ca.crt
 	// for the forge's certificate.
+	// +kubebuilder:validation:XValidation:rule="!has(self.__namespace__) || self.__namespace__ == ''",message="a GitSource uses Secrets of its own namespace only: leave out namespace"
 	SecretRef LocalReference `json:"secretRef"`
 }
 
 // GitSourceSpec is a repository and how to follow it.
 type GitSourceSpec struct {
-	// url of the repository: http, https or ssh (ssh://git@host[:port]/path).
-	// +kubebuilder:validation:Pattern=`^(https?|ssh)://.*$`
+	// url of the repository: http, https or ssh (ssh://git@host[:port]/path). It
+	// has no password, query or fragment; credentials are in secretRef's Secret.
+	// +kubebuilder:validation:Pattern=`^(https?|ssh)://[^/?#]+(/[^?#]*)?$`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/]*@') && !self.matches('^ssh://[^/]*:[^/]*@')",message="a URL must not hold credentials: put them into a Secret that spec.secretRef names; treat these as disclosed"
 	// +kubebuilder:validation:MaxLength=2048
 	URL string `json:"url"`
 	// branch that is the truth. Default: main.
 	// +optional
 	// +default="main"
 	// +kubebuilder:validation:MaxLength=200
+	// +kubebuilder:validation:XValidation:rule="self == '' || (self.matches('^[A-Za-z0-9_][-A-Za-z0-9_./]*$') && !self.contains('..') && !self.contains('//') && !self.matches('(/|[.]|[.]lock)$'))",message="write the short name of a branch, such as main"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^(intent|status|review|base|archive)(/|$)')",message="branches under intent/, status/, review/, base/ and archive/ have another purpose: follow a branch such as main"
 	Branch string `json:"branch,omitempty"`
 	// interval at which the repository is looked at without a webhook. Default: 10s.
 	// +optional
 	// +default="10s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	Interval metav1.Duration `json:"interval,omitempty"`
 	// minPushInterval is the least time between two pushes, for forges that limit
 	// them. Default: none.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	MinPushInterval *metav1.Duration `json:"minPushInterval,omitempty"`
 	// timeout of one exchange with the Git server. Default: 20s.
 	// +optional
 	// +default="20s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// secretRef names a Secret with credentials as Flux has them: username and
 	// password, or bearerToken; ca.crt for the server's certificate; for ssh
 	// identity (a private key), password (of the key, optional) and known_hosts.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.__namespace__) || self.__namespace__ == ''",message="a GitSource uses Secrets of its own namespace only: leave out namespace"
 	SecretRef *LocalReference `json:"secretRef,omitempty"`
 	// proxySecretRef names a Secret with the proxy to reach the Git server
 	// through, as Flux has it: address, and optionally username and password.
 	// Default: the hub's environment.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.__namespace__) || self.__namespace__ == ''",message="a GitSource uses Secrets of its own namespace only: leave out namespace"
 	ProxySecretRef *LocalReference `json:"proxySecretRef,omitempty"`
 	// verify says what changes on main are worth that neither the hub nor a
 	// reviewer signed: Off takes them, Warn takes them with a problem, Require
@@ -206,7 +217,10 @@ type GitSourceStatus struct {
 	Problems []Problem `json:"problems,omitempty"`
 }
 
-// GitSource is a repository that tenants and the hub meet in.
+// GitSource is a repository that tenants and the hub meet in. The hub follows
+// those of its own namespace, and of the namespaces that its flag
+// --gitsource-namespaces names. The Secrets that it refers to are in its own
+// namespace.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -245,4 +259,7 @@ const (
 	ReasonPushFailed        = "PushFailed"
 	ReasonApplyFailed       = "ApplyFailed"
 	ReasonApplyGuarded      = "RemovalsNeedConfirmation"
+	// ReasonNamespaceNotFollowed: the hub follows GitSources of its own namespace
+	// and of those that its flag --gitsource-namespaces names.
+	ReasonNamespaceNotFollowed = "NamespaceNotFollowed"
 )

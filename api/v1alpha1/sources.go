@@ -30,9 +30,10 @@ func (r LocalReference) Key(namespace string) types.NamespacedName {
 }
 
 // MainSources are the GitSources, in order, that a Tenant without sourceRef may
-// belong to: all but those that Tenants name as intentSourceRef and none as
-// sourceRef. Such a Tenant belongs to one if it is the only one. namespace is the
-// hub's own.
+// belong to: those of the hub's own namespace, but for those that Tenants name as
+// intentSourceRef and none as sourceRef. Such a Tenant belongs to one if it is the
+// only one. GitSources of other namespaces have only the Tenants that name them, so
+// that whoever may make one there takes no Tenant away.
 func MainSources(tenants []Tenant, sources []GitSource, namespace string) []types.NamespacedName {
 	lends, has := map[types.NamespacedName]bool{}, map[types.NamespacedName]bool{}
 	for i := range tenants {
@@ -47,7 +48,7 @@ func MainSources(tenants []Tenant, sources []GitSource, namespace string) []type
 	var mains []types.NamespacedName
 	for i := range sources {
 		key := types.NamespacedName{Namespace: sources[i].Namespace, Name: sources[i].Name}
-		if has[key] || !lends[key] {
+		if key.Namespace == namespace && (has[key] || !lends[key]) {
 			mains = append(mains, key)
 		}
 	}

@@ -37,7 +37,9 @@ func TestMainSources(t *testing.T) {
 		}
 		return tenant
 	}
-	sources := []GitSource{source("fleet"), source("apart")}
+	stranger := source("evil")
+	stranger.Namespace = "neighbour"
+	sources := []GitSource{source("fleet"), source("apart"), stranger}
 	for name, c := range map[string]struct {
 		tenants []Tenant
 		want    []string

@@ -31,22 +31,26 @@ const (
 // TenantGit is how a tenant's intents reach the hub.
 type TenantGit struct {
 	// sourceRef names the GitSource with the tenant's main branch; its namespace
-	// is the hub's own if empty. The one GitSource there is if unset.
+	// is the hub's own if empty, else one that the hub's flag --gitsource-namespaces
+	// names. If unset: the one GitSource of the hub's namespace.
 	// +optional
 	SourceRef *LocalReference `json:"sourceRef,omitempty"`
 	// intentSourceRef names a GitSource whose repository holds the tenant's
-	// intent and status branches, for tenants that must not read each other.
+	// intent and status branches, for tenants that must not read each other. Its
+	// namespace is as in sourceRef.
 	// +optional
 	IntentSourceRef *LocalReference `json:"intentSourceRef,omitempty"`
 	// review makes changes wait for a pull request.
 	// +optional
 	// +default="Off"
 	Review ReviewPolicy `json:"review,omitempty"`
-	// allowedSigners are SSH public keys (one authorized_keys line each). When
-	// set, an intent commit counts only if one of them signed it.
+	// allowedSigners are SSH public keys (one authorized_keys line each, without
+	// options). When set, an intent commit counts only if one of them signed it.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=16384
+	// +kubebuilder:validation:items:Pattern=`^\s*(ssh-|ecdsa-sha2-|sk-)[^\s]*[ \t]+[A-Za-z0-9+/=]+([ \t][^\r\n]*)?\s*$`
 	AllowedSigners []string `json:"allowedSigners,omitempty"`
 }
 

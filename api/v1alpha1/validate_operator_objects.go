@@ -24,6 +24,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,9 +48,7 @@ func (v *validator) tenant(t *Tenant) {
 	oneOf(v, "spec.git.review", spec.Git.Review, "", ReviewOff, ReviewRequired)
 	v.count("spec.git.allowedSigners", len(spec.Git.AllowedSigners), 0, maxListLength)
 	for i, line := range spec.Git.AllowedSigners {
-		if !isAuthorizedKey(line) {
-			v.invalid(index("spec.git.allowedSigners", i), "it is not an SSH public key", "write one line as in authorized_keys: ssh-ed25519 AAAA...")
-		}
+		v.sshKey(index("spec.git.allowedSigners", i), line)
 	}
 	if spec.Limits.LoadBalancers < 0 {
 		v.invalid("spec.limits.loadBalancers", "it is negative", "use 0 for no limit")
@@ -139,8 +138,10 @@ func (v *validator) config(spec *ConfigSpec) {
 	oneOf(v, "spec.infrastructure", spec.Infrastructure, "", InfrastructureKubernetes, InfrastructureHost)
 	v.pair(spec)
 	v.pools(spec.AddressPools)
-	if spec.AddressGracePeriod != nil && spec.AddressGracePeriod.Duration < 0 {
-		v.invalid("spec.addressGracePeriod", "it is negative", "use 0s to release addresses at once")
+	v.duration("spec.addressGracePeriod", spec.AddressGracePeriod, "use 0s to release addresses at once")
+	if g := spec.EnvoyProxy.GracefulShutdown; g != nil {
+		v.duration("spec.envoyProxy.gracefulShutdown.drainTimeout", g.DrainTimeout, "leave it out for the default")
+		v.duration("spec.envoyProxy.gracefulShutdown.minDrainDuration", g.MinDrainDuration, "leave it out for the default")
 	}
 	v.duration("spec.sealing.rotateAfter", spec.Sealing.RotateAfter, "use 0s to turn rotation off")
 	if d := spec.Sealing.RotateAfter; d != nil && d.Duration > 0 && d.Duration < minRotateAfter {
@@ -223,6 +224,7 @@ func (v *validator) gitSource(g *GitSource) {
 	v.reviewers(spec.Reviewers)
 	if spec.Forge != nil {
 		oneOf(v, "spec.forge.kind", spec.Forge.Kind, ForgeGitHub, ForgeGitLab, ForgeGitea)
+		v.forgeURL(spec.Forge.URL)
 		v.ownReference("spec.forge.secretRef", &spec.Forge.SecretRef, g.Namespace)
 	}
 }
@@ -240,10 +242,7 @@ func (v *validator) reviewers(all []Reviewer) {
 			v.invalid(field, "there are two reviewers of that name", "give each a name of its own")
 		}
 		names[r.Name] = true
-		if !isAuthorizedKey(r.PublicKey) && !strings.HasPrefix(strings.TrimSpace(r.PublicKey), "-----BEGIN PGP PUBLIC KEY BLOCK-----") {
-			v.invalid(field+".publicKey", "it is neither an SSH nor an OpenPGP public key",
-				"write one authorized_keys line, or what `gpg --export --armor` prints")
-		}
+		v.publicKey(field+".publicKey", r.PublicKey)
 	}
 }
 
@@ -257,6 +256,22 @@ func (v *validator) gitURL(text string) {
 		v.invalid(field, fmt.Sprintf("the scheme %s is not supported", u.Scheme), "use https or ssh")
 	case u.User != nil && !onlyUser(u):
 		v.invalid(field, "it holds credentials", "put them into a Secret and name it in spec.secretRef; treat these as disclosed")
+	case u.RawQuery != "" || u.Fragment != "":
+		v.invalid(field, "it has a query or a fragment", "remove what follows the path")
+	}
+}
+
+func (v *validator) forgeURL(text string) {
+	const field = "spec.forge.url"
+	if text == "" {
+		return
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || len(text) > 2048 || u.Scheme != "http" && u.Scheme != "https":
+		v.invalid(field, "it is not a URL", "write one such as https://git.example.com") // never repeat it: it may hold a password
+	case u.User != nil:
+		v.invalid(field, "it holds credentials", "put a token into a Secret and name it in spec.forge.secretRef; treat these as disclosed")
 	case u.RawQuery != "" || u.Fragment != "":
 		v.invalid(field, "it has a query or a fragment", "remove what follows the path")
 	}
@@ -284,17 +299,55 @@ func (v *validator) ownReference(field string, r *LocalReference, namespace stri
 	}
 }
 
-// isAuthorizedKey reports whether a line is a public key as in authorized_keys,
-// without options.
-func isAuthorizedKey(line string) bool {
-	fields := strings.Fields(line)
-	if len(fields) < 2 || strings.ContainsAny(line, "\r\n") {
-		return false
+// publicKey checks an SSH public key or an armored OpenPGP one.
+func (v *validator) publicKey(field, text string) {
+	text = strings.TrimSpace(text)
+	const begin, end = "-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----"
+	switch {
+	case !strings.HasPrefix(text, "-----BEGIN"):
+		v.sshKey(field, text)
+	case !strings.HasPrefix(text, begin):
+		v.invalid(field, "it is neither an SSH nor an OpenPGP public key", "write one authorized_keys line, or what `gpg --export --armor` prints")
+	case !strings.HasSuffix(text, end) || strings.Count(text, "-----BEGIN") > 1:
+		v.invalid(field, "it is not one whole OpenPGP block: what follows the first would be ignored", "give each key an entry of its own")
 	}
-	blob, err := base64.StdEncoding.DecodeString(fields[1])
+}
+
+// sshKey checks one line as in authorized_keys. Options before the type restrict
+// what a key is good for, and the hub does not keep to them, so it refuses them.
+func (v *validator) sshKey(field, line string) {
+	line = strings.TrimSpace(line)
+	fields := strings.Fields(line)
+	switch {
+	case strings.ContainsAny(line, "\r\n"):
+		v.invalid(field, "it has several lines, of which all but the first would be ignored", "give each key an entry of its own")
+	case len(fields) >= 2 && isKey(fields[0], fields[1]) && !slices.Contains(keyTypes, fields[0]):
+		v.invalid(field, fmt.Sprintf("signatures of keys of type %.60q never count", fields[0]), "use a key of type ssh-ed25519")
+	case len(fields) >= 2 && isKey(fields[0], fields[1]):
+	case slices.ContainsFunc(fields, isKeyType):
+		v.invalid(field, fmt.Sprintf("%.60q stands before the type of the key: options such as namespaces=, valid-before= or cert-authority are not supported", fields[0]),
+			"write the type, the key and, if you like, a comment: ssh-ed25519 AAAA... ada")
+	default:
+		v.invalid(field, "it is not an SSH public key", "write one line as in authorized_keys: ssh-ed25519 AAAA...")
+	}
+}
+
+// keyTypes are those whose signatures count: gitsync/git checks them.
+var keyTypes = []string{
+	"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa",
+	"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com",
+}
+
+func isKeyType(word string) bool {
+	return strings.HasPrefix(word, "ssh-") || strings.HasPrefix(word, "ecdsa-sha2-") || strings.HasPrefix(word, "sk-")
+}
+
+// isKey reports whether a word is a public key of a type, in base64.
+func isKey(kind, word string) bool {
+	blob, err := base64.StdEncoding.DecodeString(word)
 	if err != nil || len(blob) < 4 {
 		return false
 	}
 	n := binary.BigEndian.Uint32(blob)
-	return uint64(len(blob)) > 4+uint64(n) && string(blob[4:4+n]) == fields[0]
+	return uint64(len(blob)) > 4+uint64(n) && string(blob[4:4+n]) == kind
 }

@@ -38,8 +38,9 @@ type validateCase struct {
 	file   string // of testdata/full
 	change func(runtime.Object)
 	want   []string // in their order
-	// onlyValidate: the schema cannot say it.
-	onlyValidate bool
+	// onlyValidate: the schema cannot say it. onlySchema: Validate accepts it, in
+	// objects that were stored before the schema refused it.
+	onlyValidate, onlySchema bool
 }
 
 func (c validateCase) object(t *testing.T) runtime.Object {
@@ -98,8 +99,8 @@ func TestValidateKnowsOnlyOurKinds(t *testing.T) {
 func validateCases() map[string]validateCase {
 	cases := map[string]validateCase{}
 	add := func(file, name string, change func(runtime.Object), want ...string) {
-		only := strings.HasPrefix(name, "!")
-		cases[file+": "+strings.TrimPrefix(name, "!")] = validateCase{file, change, want, only}
+		plain := strings.TrimLeft(name, "!?")
+		cases[file+": "+plain] = validateCase{file, change, want, strings.HasPrefix(name, "!"), strings.HasPrefix(name, "?")}
 	}
 	addLoadBalancerCases(add)
 	addFactCases(add)
@@ -110,7 +111,8 @@ func validateCases() map[string]validateCase {
 	return cases
 }
 
-// adder adds a case. A name that begins with ! is of what no schema can say.
+// adder adds a case. A name that begins with ! is of what no schema can say, one
+// that begins with ? of what only the schema refuses.
 type adder func(file, name string, change func(runtime.Object), want ...string)
 
 func addLoadBalancerCases(add adder) {
@@ -313,9 +315,19 @@ func addTenantCases(add adder) {
 	tenant("negative replicas", func(s *spec) { s.EnvoyProxy.Replicas = new(int32); *s.EnvoyProxy.Replicas = -1 }, "spec.envoyProxy.replicas")
 	tenant("another review", func(s *spec) { s.Git.Review = "Sometimes" }, "spec.git.review")
 	tenant("a reference to nothing", func(s *spec) { s.Git.SourceRef.Name = "" }, "spec.git.sourceRef.name")
-	tenant("!signers that are none", func(s *spec) {
-		s.Git.AllowedSigners = append(s.Git.AllowedSigners, "ada", "ssh-ed25519 !!!", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIGrV0pDfRn2bLrPnxkI4j0Gd1rUbwMVpSAA1lIhGPWwY")
-	}, "spec.git.allowedSigners[1]", "spec.git.allowedSigners[2]", "spec.git.allowedSigners[3]")
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGrV0pDfRn2bLrPnxkI4j0Gd1rUbwMVpSAA1lIhGPWwY"
+	signer := func(name, line string, want ...string) {
+		tenant(name, func(s *spec) { s.Git.AllowedSigners = append(s.Git.AllowedSigners, line) }, want...)
+	}
+	signer("a signer that is none", "ada", "spec.git.allowedSigners[1]")
+	signer("a signer whose key is no key", "ssh-ed25519 !!!", "spec.git.allowedSigners[1]")
+	signer("!a signer whose key is of another type", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIGrV0pDfRn2bLrPnxkI4j0Gd1rUbwMVpSAA1lIhGPWwY", "spec.git.allowedSigners[1]")
+	signer("a signer with a comment of several words and spaces around it", "\t"+key+" the ccm of acme\n")
+	for _, option := range []string{`namespaces="git"`, `valid-before="20200101"`, "cert-authority", "no-pty", `from="a b"`, "ada@example.com"} {
+		signer("a signer with "+option, option+" "+key, "spec.git.allowedSigners[1]")
+	}
+	signer("two signers in one entry", key+"\n"+key, "spec.git.allowedSigners[1]")
+	signer("!a signer with a certificate", "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29tAA==", "spec.git.allowedSigners[1]")
 	tenant("!a domain that is none", func(s *spec) { s.AllowedDomains = []string{"*", "a.*.b", "https://example.com"} },
 		"spec.allowedDomains[0]", "spec.allowedDomains[1]", "spec.allowedDomains[2]")
 	tenant("a domain twice", func(s *spec) { s.AllowedDomains = []string{"a.example.com", "a.example.com"} }, "spec.allowedDomains[1]")
@@ -355,8 +367,8 @@ func addConfigCases(add adder) {
 	config("!the topology dedicated", func(s *spec) { s.EnvoyProxy.Topology = "dedicated" }, "spec.envoyProxy.topology")
 	config("!a short age of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{Duration: time.Minute} }, "spec.sealing.rotateAfter")
 	config("no rotation of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{} })
-	config("!a negative age of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{Duration: -time.Hour} }, "spec.sealing.rotateAfter")
-	config("!a negative grace period", func(s *spec) { s.AddressGracePeriod = &metav1.Duration{Duration: -time.Hour} }, "spec.addressGracePeriod")
+	config("a negative age of keys", func(s *spec) { s.Sealing.RotateAfter = &metav1.Duration{Duration: -time.Hour} }, "spec.sealing.rotateAfter")
+	config("a negative grace period", func(s *spec) { s.AddressGracePeriod = &metav1.Duration{Duration: -time.Hour} }, "spec.addressGracePeriod")
 	config("!negative replicas", func(s *spec) { s.EnvoyProxy.Replicas = -1 }, "spec.envoyProxy.replicas")
 
 	pools := func(name string, pools []v1alpha1.AddressPool, want ...string) {
@@ -382,28 +394,37 @@ func addGitSourceCases(add adder) {
 	url("http", "http://127.0.0.1:3000/fleet.git")
 	url("no url", "", "spec.url")
 	url("ssh", "ssh://git@example.com:2222/fleet.git")
-	url("!an ssh url with a password", "ssh://git:secret@example.com/fleet.git", "spec.url")
+	url("an ssh url with a password", "ssh://git:secret@example.com/fleet.git", "spec.url")
 	url("ftp", "ftp://example.com/fleet.git", "spec.url")
 	url("a path", "/srv/fleet.git", "spec.url")
-	url("!a url with a password", "https://ada:secret@example.com/fleet.git", "spec.url")
-	url("!a url with a query", "https://example.com/fleet.git?token=secret", "spec.url")
-	url("!a url without host", "https:///fleet.git", "spec.url")
+	url("a url with a password", "https://ada:secret@example.com/fleet.git", "spec.url")
+	url("a url with a query", "https://example.com/fleet.git?token=secret", "spec.url")
+	url("a url without host", "https:///fleet.git", "spec.url")
 	source("defaults", func(s *spec) { *s = spec{URL: s.URL} })
-	source("!a branch that is none", func(s *spec) { s.Branch = "a..b" }, "spec.branch")
-	source("!a branch of ours", func(s *spec) { s.Branch = "intent/acme" }, "spec.branch")
+	source("a branch that is none", func(s *spec) { s.Branch = "a..b" }, "spec.branch")
+	source("a branch of ours", func(s *spec) { s.Branch = "intent/acme" }, "spec.branch")
 	source("a branch in a folder", func(s *spec) { s.Branch = "env/prod" })
-	source("!negative times", func(s *spec) {
+	source("negative times", func(s *spec) {
 		s.Interval = metav1.Duration{Duration: -1}
 		s.Timeout, s.MinPushInterval = &s.Interval, &s.Interval
 	}, "spec.interval", "spec.minPushInterval", "spec.timeout")
-	source("!a Secret elsewhere", func(s *spec) { s.SecretRef.Namespace = "kube-system" }, "spec.secretRef.namespace")
-	source("!a webhook's Secret elsewhere", func(s *spec) { s.Webhook.SecretRef.Namespace = "kube-system" }, "spec.webhook.secretRef.namespace")
+	for field, reference := range map[string]func(*spec) *v1alpha1.LocalReference{
+		"spec.secretRef":         func(s *spec) *v1alpha1.LocalReference { return s.SecretRef },
+		"spec.proxySecretRef":    func(s *spec) *v1alpha1.LocalReference { return s.ProxySecretRef },
+		"spec.webhook.secretRef": func(s *spec) *v1alpha1.LocalReference { return &s.Webhook.SecretRef },
+		"spec.forge.secretRef":   func(s *spec) *v1alpha1.LocalReference { return &s.Forge.SecretRef },
+	} {
+		source("a Secret of another namespace in "+field, func(s *spec) { reference(s).Namespace = "kube-system" }, field+".namespace")
+		source("?a Secret of its own namespace, by name, in "+field, func(s *spec) { reference(s).Namespace = "kubelb" })
+	}
+	source("a forge's url with a password", func(s *spec) { s.Forge.URL = "https://ada:secret@git.example.com" }, "spec.forge.url")
+	source("!two reviewers' keys in one entry", func(s *spec) { s.Reviewers[0].PublicKey += "\n" + s.Reviewers[0].PublicKey }, "spec.reviewers[ada].publicKey")
+	source("!a reviewer's key with an option", func(s *spec) { s.Reviewers[0].PublicKey = "cert-authority " + s.Reviewers[0].PublicKey }, "spec.reviewers[ada].publicKey")
 	source("a Secret without name", func(s *spec) { s.SecretRef.Name = "" }, "spec.secretRef.name")
 	source("another verification", func(s *spec) { s.Verify = "Maybe" }, "spec.verify")
 	source("!a reviewer's key that is none", func(s *spec) { s.Reviewers[0].PublicKey = "ada" }, "spec.reviewers[ada].publicKey")
 	source("two reviewers of one name", func(s *spec) { s.Reviewers = append(s.Reviewers, s.Reviewers[0]) }, "spec.reviewers[ada]")
 	source("another forge", func(s *spec) { s.Forge.Kind = "Bitbucket" }, "spec.forge.kind")
-	source("!a forge's Secret elsewhere", func(s *spec) { s.Forge.SecretRef.Namespace = "kube-system" }, "spec.forge.secretRef.namespace")
 	source("another webhook", func(s *spec) { s.Webhook.Type = "bitbucket" }, "spec.webhook.type")
 	source("another apply", func(s *spec) { s.Apply = "Sometimes" }, "spec.apply")
 }

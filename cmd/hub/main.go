@@ -24,6 +24,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -51,11 +52,13 @@ func main() {
 type options struct {
 	manager                                     manager.Options
 	namespace, listen, webhook, stateDir, envoy string
+	sourceNamespaces                            string
 }
 
 func run() error {
 	o := options{manager: manager.Options{Lease: "19f32e7b.kubelb.k8c.io"}}
 	flag.StringVar(&o.namespace, "namespace", "kubelb", "namespace of Config, GitSources and keys")
+	flag.StringVar(&o.sourceNamespaces, "gitsource-namespaces", "", "further namespaces whose GitSources are followed, by commas; Tenants belong to one of those only if they name it")
 	flag.StringVar(&o.listen, "listen-address", ":8001", "where xDS is served, with mutual TLS")
 	flag.StringVar(&o.webhook, "webhook-addr", ":9292", "where POST /hook/<namespace>/<gitsource> is served; empty turns it off")
 	flag.StringVar(&o.stateDir, "state-dir", "/var/lib/kubelb", "where infrastructure Host keeps Envoy's bootstrap, certificates and lock")
@@ -74,6 +77,7 @@ func run() error {
 	}
 	if err := gitsync.SetupWithManager(mgr, gitsync.Options{
 		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version}, WebhookAddr: o.webhook,
+		SourceNamespaces: strings.FieldsFunc(o.sourceNamespaces, func(r rune) bool { return r == ',' || r == ' ' }),
 	}); err != nil {
 		return fmt.Errorf("set up gitsync: %w", err)
 	}

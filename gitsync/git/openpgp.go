@@ -32,6 +32,7 @@ import (
 
 const (
 	pgpPublicBegin    = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+	pgpPublicEnd      = "-----END PGP PUBLIC KEY BLOCK-----"
 	pgpSignatureBegin = "-----BEGIN PGP SIGNATURE-----"
 	// maxSignature bounds what is parsed of a commit's signature.
 	maxSignature = 64 << 10
@@ -51,15 +52,12 @@ type keyring struct {
 	entities openpgp.EntityList
 }
 
-// ParseKey reads one line of an authorized_keys file or an armored OpenPGP
-// public key block. The weak keys that [Commit.SignedBy] never accepts are
+// ParseKey reads one line of an authorized_keys file (see [ParsePublicKey]) or one
+// armored OpenPGP public key block, with nothing after it. The weak keys that [Commit.SignedBy] never accepts are
 // refused here too.
 func ParseKey(text string) (Key, error) {
 	text = strings.TrimSpace(text)
 	if !strings.HasPrefix(text, "-----BEGIN") {
-		if strings.Contains(text, "\n") {
-			return Key{}, fmt.Errorf("%w: public key: more than one line", ErrMalformed)
-		}
 		key, err := ParsePublicKey(text)
 		if err != nil {
 			return Key{}, err
@@ -71,6 +69,9 @@ func ParseKey(text string) (Key, error) {
 	}
 	if !strings.HasPrefix(text, pgpPublicBegin) {
 		return Key{}, fmt.Errorf("%w: not a public key: %.40q", ErrMalformed, text)
+	}
+	if !strings.HasSuffix(text, pgpPublicEnd) || strings.Count(text, "-----BEGIN") > 1 {
+		return Key{}, fmt.Errorf("%w: OpenPGP key: there is more than one armored block", ErrMalformed)
 	}
 	entities, err := openpgp.ReadArmoredKeyRing(strings.NewReader(text))
 	if err != nil {

@@ -358,9 +358,17 @@ func TestParseKeyRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := mustKey(t).PublicKey().String()
+	gpg, err := os.ReadFile("testdata/openpgp/gpg.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := strings.TrimSpace(string(gpg))
 	for name, text := range map[string]string{
 		"nothing": "", "a private key": string(pem), "two lines": line + "\n" + line, "a certificate": strings.Replace(line, "ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com", 1),
 		"a broken block": pgpPublicBegin + "\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----", "a weak key": weakRSA(t),
+		"an option": `namespaces="git" ` + line, "an expiry": `valid-before="20200101" ` + line, "an authority": "cert-authority " + line,
+		"a principal": "ada@example.com " + line, "a comment": "# ada\n" + line, "two blocks": block + "\n" + block, "a line after a block": block + "\n" + line,
+		"a block after a line": line + "\n" + block,
 	} {
 		if _, err := ParseKey(text); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)

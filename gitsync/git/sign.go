@@ -44,11 +44,21 @@ const (
 type PublicKey struct{ key ssh.PublicKey }
 
 // ParsePublicKey reads one line of an authorized_keys file: type, key and an
-// optional comment.
+// optional comment. Whitespace around it is ignored. It refuses a second line and
+// the options that authorized_keys and allowed_signers files may have before the
+// type (namespaces=, valid-before=, cert-authority): they restrict what a key is
+// good for, and nothing here would keep to that.
 func ParsePublicKey(line string) (PublicKey, error) {
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+	line = strings.TrimSpace(line)
+	if strings.ContainsAny(line, "\r\n") {
+		return PublicKey{}, fmt.Errorf("%w: public key: more than one line", ErrMalformed)
+	}
+	key, _, options, _, err := ssh.ParseAuthorizedKey([]byte(line))
 	if err != nil {
 		return PublicKey{}, fmt.Errorf("%w: public key: %w", ErrMalformed, err)
+	}
+	if first := strings.Fields(line)[0]; len(options) > 0 || first != key.Type() {
+		return PublicKey{}, fmt.Errorf("%w: public key: it does not begin with the type %s, and options are not supported", ErrMalformed, key.Type())
 	}
 	return PublicKey{key}, nil
 }

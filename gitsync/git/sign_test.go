@@ -245,6 +245,23 @@ func craft(t *testing.T, key ssh.AlgorithmSigner, message []byte, namespace, has
 	})...)))
 }
 
+// A hub or a CCM never believes a key to which somebody gave a bound that is not
+// kept to.
+func TestParsePublicKeyRefusesWhatItWouldNotKeepTo(t *testing.T) {
+	line := mustKey(t).PublicKey().String()
+	for _, text := range []string{
+		`namespaces="file" ` + line, `valid-before="20200101" ` + line, "cert-authority " + line, "no-pty " + line, "ada@example.com " + line,
+		line + "\n" + line, "# ada\n" + line, "", line[:20],
+	} {
+		if key, err := ParsePublicKey(text); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q is %v, %v", text, key, err)
+		}
+	}
+	if key, err := ParsePublicKey("\t" + line + " the ccm of acme\r\n"); err != nil || key.String() != line {
+		t.Errorf("%v, %v", key, err)
+	}
+}
+
 func TestKeysRoundTrip(t *testing.T) {
 	key := mustKey(t)
 	data, err := key.PEM()

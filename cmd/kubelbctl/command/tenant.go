@@ -71,7 +71,7 @@ hub keeps the public half only. Nothing of the hub's credentials is in it.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0]) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&a.source, "source", "", "GitSource that the tenant belongs to; the one there is if empty")
+	flags.StringVar(&a.source, "source", "", "GitSource that the tenant belongs to, [NAMESPACE/]NAME; the one there is if empty")
 	flags.StringVar(&a.intents, "intent-source", "", "GitSource of the tenant's own repository for its intents; the one that it belongs to if empty")
 	flags.StringVar(&a.gitURL, "git-url", "", "URL of the repository as the tenant's cluster reaches it; that of the GitSource if empty")
 	flags.StringVar(&a.username, "username", "", "the CCM's user on the Git server")
@@ -146,7 +146,7 @@ func (a *tenantAdder) place(ctx context.Context, h *hub, tenant *v1alpha1.Tenant
 		return "", h.explain(err, "Tenants")
 	}
 	if a.intents != "" {
-		intents := sourceNamed(sources.Items, a.intents)
+		intents := sourceNamed(sources.Items, h.namespace, a.intents)
 		if intents == nil {
 			return "", refuse("Make it first: docs/operating.md#a-fleet.", "the hub has no GitSource %s", a.intents)
 		}
@@ -167,7 +167,7 @@ func (a *tenantAdder) place(ctx context.Context, h *hub, tenant *v1alpha1.Tenant
 	default:
 		name = mains[0].Name
 	}
-	source := sourceNamed(sources.Items, name)
+	source := sourceNamed(sources.Items, h.namespace, name)
 	if source == nil {
 		return "", refuse("See kubectl get gitsources -A.", "the hub has no GitSource %s", name)
 	}
@@ -177,8 +177,13 @@ func (a *tenantAdder) place(ctx context.Context, h *hub, tenant *v1alpha1.Tenant
 	return cmp.Or(url, source.Spec.URL), nil
 }
 
-func sourceNamed(sources []v1alpha1.GitSource, name string) *v1alpha1.GitSource {
-	i := slices.IndexFunc(sources, func(s v1alpha1.GitSource) bool { return s.Name == name })
+// sourceNamed finds a GitSource by [NAMESPACE/]NAME; the namespace is the hub's if
+// it is left out.
+func sourceNamed(sources []v1alpha1.GitSource, hub, name string) *v1alpha1.GitSource {
+	if !strings.Contains(name, "/") {
+		name = hub + "/" + name
+	}
+	i := slices.IndexFunc(sources, func(s v1alpha1.GitSource) bool { return s.Namespace+"/"+s.Name == name })
 	if i < 0 {
 		return nil
 	}
