@@ -42,6 +42,7 @@ const (
 	ReasonForeignCluster  = "ForeignCluster"
 	ReasonStatusRefused   = "StatusRefused"
 	ReasonHubSilent       = "HubSilent"
+	ReasonHubKeyReplaced  = "HubKeyReplaced"
 	ReasonNoRecipients    = "NoRecipients"
 	ReasonBadRecipients   = "BadRecipients"
 )
@@ -57,12 +58,13 @@ const (
 	noticeSilence // the hub says nothing of them
 	noticeSealing
 	noticeTenant
+	noticeKeys // another hub key was given than the believed ones
 	noticeCount
 )
 
 // everyone reports whether Services that have an address are told as well.
 func (n notice) everyone() bool {
-	return n == noticeIntent || n == noticeStatus || n == noticeTenant || n == noticeSilence
+	return n == noticeIntent || n == noticeStatus || n == noticeTenant || n == noticeSilence || n == noticeKeys
 }
 
 // services reports whether Services are told at all.

@@ -79,6 +79,7 @@ func (o *observer) sincePush() time.Duration {
 
 func (o *observer) run(ctx context.Context) error {
 	var pace pace
+	o.watchKeys()
 	for {
 		err := o.look(ctx)
 		if ctx.Err() != nil {
@@ -162,6 +163,7 @@ func (o *observer) accept(commit git.Commit, changed map[string]repo.Object, key
 		r.statusGeneration = generation
 		o.remember(r, keys)
 	})
+	o.watchKeys()
 	o.notices.clear(noticeStatus)
 	if problem := tenantProblem(o.answers.tenantState()); problem != nil {
 		o.notices.set(noticeTenant, *problem)

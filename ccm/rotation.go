@@ -19,6 +19,7 @@ package ccm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -56,11 +57,54 @@ func (o *observer) trusted(known remembered) []git.PublicKey {
 	return keys
 }
 
-// remember keeps the keys that an accepted status announces.
+// remember keeps the keys that an accepted status announces. A key that was given
+// later goes on counting by itself until the hub announces it.
 func (o *observer) remember(r *remembered, announced []git.PublicKey) {
-	if len(announced) > 0 {
-		r.hubKeys, r.givenKeys = joinLines(announced), joinLines(o.hubKeys)
+	if len(announced) == 0 {
+		return
 	}
+	settled, old := o.hubKeys, parseLines(r.givenKeys)
+	if r.hubKeys != "" {
+		settled = nil
+		for _, given := range o.hubKeys {
+			if slices.ContainsFunc(old, given.Equal) || slices.ContainsFunc(announced, given.Equal) {
+				settled = append(settled, given)
+			}
+		}
+	}
+	r.hubKeys, r.givenKeys = joinLines(announced), joinLines(settled)
+}
+
+// watchKeys says where another key was given to the CCM than those that the hub
+// announced: whoever replaced --hub-key may believe that the old key counts no
+// more.
+func (o *observer) watchKeys() {
+	known := o.memory.get()
+	if o.options.Adopt && o.tip.IsZero() {
+		return // only the given ones count
+	}
+	old := parseLines(known.givenKeys)
+	announced := parseLines(known.hubKeys)
+	given := slices.DeleteFunc(slices.Clone(o.hubKeys), func(k git.PublicKey) bool {
+		return slices.ContainsFunc(old, k.Equal) || slices.ContainsFunc(announced, k.Equal)
+	})
+	believed := slices.DeleteFunc(announced, func(k git.PublicKey) bool { return slices.ContainsFunc(o.hubKeys, k.Equal) })
+	if len(given) == 0 || len(believed) == 0 {
+		o.notices.clear(noticeKeys)
+		return
+	}
+	o.notices.set(noticeKeys, v1alpha1.Problem{Reason: ReasonHubKeyReplaced,
+		Message: fmt.Sprintf("the CCM was given the hub key %s and still believes %s, too, which the hub announced under its signature",
+			fingerprints(given), fingerprints(believed)),
+		Remedy: "to revoke the old key at once, start the CCM once with --adopt; while the hub changes its key this passes by itself; a key that was given by mistake is taken out of --hub-key"})
+}
+
+func fingerprints(keys []git.PublicKey) string {
+	var words []string
+	for _, key := range keys {
+		words = append(words, key.Fingerprint())
+	}
+	return strings.Join(words, ", ")
 }
 
 // announcedBy are the keys that a state announces; none where the one that signed

@@ -120,6 +120,58 @@ func TestAKeyThatIsNotAnnouncedIsNotBelieved(t *testing.T) {
 	w.hasAddress(web, "192.0.2.66")
 }
 
+func TestAReplacedHubKeyDoesNotSilentlyLeaveTheOldOneInForce(t *testing.T) {
+	w, ccm, web := serving(t)
+	old, next := w.hub.signer, newKey(t)
+	intent, _ := w.hub.intent(t)
+	say := func(signer *git.Signer, ip string, parent git.Hash) git.Hash {
+		tip := w.hub.say(t, write{set: []repo.Object{announcing(intent, signer), loadBalancer(web, ip)}, signer: signer, force: parent})
+		ccm.engine.observer.poke()
+		return tip
+	}
+	good := say(old, "192.0.2.8", git.Hash{})
+	w.hasAddress(web, "192.0.2.8")
+	ccm.stop()
+
+	// The old key still counts, and everyone is told: also after what it signed.
+	replaced := func(o *Options) { o.HubKeys = []string{next.PublicKey().String()} }
+	ccm = w.start(replaced)
+	both := []string{old.PublicKey().Fingerprint(), next.PublicKey().Fingerprint()}
+	w.hasEvent("kubelb", StateName, ReasonHubKeyReplaced, both...)
+	w.hasEvent("shop", "web", ReasonHubKeyReplaced, both...)
+	good = say(old, "192.0.2.9", good)
+	w.hasAddress(web, "192.0.2.9")
+	w.hasCondition(web, project.ConditionProblem, ReasonHubKeyReplaced)
+
+	// A status of the new key ends it.
+	good = say(next, "192.0.2.10", good)
+	w.hasAddress(web, "192.0.2.10")
+	w.hasCondition(web, project.ConditionProblem, "")
+	say(old, "192.0.2.66", good)
+	w.hasCondition(web, project.ConditionProblem, ReasonStatusRefused)
+}
+
+func TestAdoptRevokesAnOldHubKeyAtOnce(t *testing.T) {
+	w, ccm, web := serving(t)
+	old, next := w.hub.signer, newKey(t)
+	intent, _ := w.hub.intent(t)
+	good := w.hub.say(t, write{set: []repo.Object{announcing(intent, old), loadBalancer(web, "192.0.2.8")}, signer: old})
+	ccm.engine.observer.poke()
+	w.hasAddress(web, "192.0.2.8")
+	ccm.stop()
+	w.hub.say(t, write{set: []repo.Object{announcing(intent, old), loadBalancer(web, "192.0.2.66")}, signer: old, force: good})
+	ccm = w.start(func(o *Options) { o.HubKeys, o.Adopt = []string{next.PublicKey().String()}, true })
+	w.hasCondition(web, project.ConditionProblem, ReasonStatusRefused)
+	w.hasAddress(web, "192.0.2.8")
+	w.hub.say(t, write{set: []repo.Object{announcing(intent, next), loadBalancer(web, "192.0.2.9")}, signer: next, force: good})
+	ccm.engine.observer.poke()
+	w.hasAddress(web, "192.0.2.9")
+	w.hasCondition(web, project.ConditionProblem, "")
+	if got := ccm.engine.memory.get(); got.hubKeys != next.PublicKey().String() {
+		t.Errorf("believed from now on: %s", got.hubKeys)
+	}
+}
+
 func TestTheCCMsOwnKeyMayBeReplaced(t *testing.T) {
 	w, ccm, web := serving(t, func(o *Options) { o.keyEvery = 50 * time.Millisecond })
 	before, _ := w.hub.intent(t)
