@@ -244,7 +244,7 @@ func TestKeysRotateAndAreBackedUp(t *testing.T) {
 	if err != nil || bytes.Contains(saved, []byte("kubelb")) {
 		t.Fatalf("the backup is not encrypted (%v)", err)
 	}
-	if out, code := s.ctl("keys", "backup", file); code != 1 || !strings.Contains(out, "exists") {
+	if out, code := s.ctl("keys", "backup", file, "--recipient", public); code != 1 || !strings.Contains(out, "exists") {
 		t.Errorf("over a backup: exit %d\n%s", code, out)
 	}
 	s.does([]string{"secret/kubelb-hub-keys unchanged"}, "keys", "restore", file, "--identity", key)

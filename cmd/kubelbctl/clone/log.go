@@ -50,8 +50,9 @@ func (c *Clone) Log(ctx context.Context, tip string, limit int, signers string, 
 		return nil, err
 	}
 	hashes := strings.Fields(out)
-	const fields = 9
-	format := strings.Join([]string{"%H", "%P", "%an", "%ae", "%cn", "%ce", "%ct", "%s", "%G?%n%GS"}, "%x1f") + "%x1e"
+	// NUL is the one byte that no field of a commit holds: git ends texts there.
+	const fields = 10
+	format := strings.Join([]string{"%H", "%P", "%an", "%ae", "%cn", "%ce", "%ct", "%s", "%G?", "%GS"}, "%x00") + "%x00"
 	args = []string{}
 	if signers != "" {
 		args = append(args, "-c", "gpg.ssh.allowedSignersFile="+signers)
@@ -64,22 +65,26 @@ func (c *Clone) Log(ctx context.Context, tip string, limit int, signers string, 
 	if err != nil {
 		return nil, err
 	}
+	texts := strings.Split(out, "\x00")
+	if texts[len(texts)-1] != "" || len(texts)-1 != fields*len(hashes) {
+		return nil, fmt.Errorf("git log printed %d fields of %d commits", len(texts)-1, len(hashes))
+	}
 	var commits []Commit
-	for _, record := range strings.Split(out, "\x1e") {
-		parts := strings.Split(strings.TrimPrefix(record, "\n"), "\x1f")
-		if len(parts) != fields {
-			continue // the end, or an author who writes such characters
+	for i, hash := range hashes {
+		parts := texts[i*fields : (i+1)*fields]
+		if got := strings.TrimPrefix(parts[0], "\n"); got != hash {
+			return nil, fmt.Errorf("git log printed commit %q in place of %s", got, hash)
 		}
 		seconds, err := strconv.ParseInt(parts[6], 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("commit %s: %w", parts[0], err)
+			return nil, fmt.Errorf("commit %s: %w", hash, err)
 		}
 		commit := Commit{
-			Hash: parts[0], Author: parts[2], AuthorEmail: parts[3], Committer: parts[4], CommitterEmail: parts[5],
-			When: time.Unix(seconds, 0).UTC(), Subject: parts[7], Signed: signed[parts[0]],
+			Hash: hash, Author: parts[2], AuthorEmail: parts[3], Committer: parts[4], CommitterEmail: parts[5],
+			When: time.Unix(seconds, 0).UTC(), Subject: parts[7], Signed: signed[hash],
+			Verdict: parts[8], Signer: parts[9],
 		}
 		commit.Parent, _, _ = strings.Cut(parts[1], " ")
-		commit.Verdict, commit.Signer, _ = strings.Cut(parts[8], "\n")
 		commits = append(commits, commit)
 	}
 	return commits, nil
@@ -122,10 +127,10 @@ func (c *Clone) SignedBy(ctx context.Context, hash, key string) (bool, error) {
 		return false, err
 	}
 	out, err := c.Git(ctx, "-c", "gpg.ssh.allowedSignersFile="+file.Name(), "-c", "gpg.ssh.revocationFile=", "-c", "gpg.minTrustLevel=undefined",
-		"log", "--no-walk", "--no-color", "--no-show-signature", "--format=%G?%n%GS", hash)
+		"log", "--no-walk", "--no-color", "--no-show-signature", "--format=%G?%x00%GS", hash)
 	if err != nil {
 		return false, err
 	}
-	verdict, signer, _ := strings.Cut(out, "\n")
+	verdict, signer, _ := strings.Cut(out, "\x00")
 	return verdict == "G" && signer == "signer", nil
 }

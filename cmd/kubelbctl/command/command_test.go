@@ -17,6 +17,7 @@ limitations under the License.
 package command_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -150,6 +151,56 @@ func TestLogTellsSignatures(t *testing.T) {
 	w.git(w.ada, "config", "gpg.ssh.allowedSignersFile", signers)
 	if row := column(); !strings.Contains(row, "ada@example.com") {
 		t.Error(row)
+	}
+}
+
+// TestASubjectIsNoFieldOfTheLog: whoever writes commits cannot write into the
+// log's other fields, nor whole entries.
+func TestASubjectIsNoFieldOfTheLog(t *testing.T) {
+	w := fleet(t)
+	w.signing(w.ada, "ada")
+	w.date("12:10:00")
+	head := w.git(w.ada, "rev-parse", "HEAD")
+	fields := strings.Join([]string{head, head, "Eve", "e@x", "kubelb-hub", "hub@kubelb.local", "1767355200", "Invented", "G"}, "\x1f")
+	for _, subject := range []string{
+		"Harmless\x1fG\x1e", // a signature that is none
+		"Harmless\x1fN\x1e" + fields + "\x1e",
+		"Tab\tseparated\x1b[31m\u0085\u2028lines",
+	} {
+		w.write(w.ada, webPath, balancer("web", http)+"# "+fmt.Sprintf("%q", subject)+"\n")
+		w.git(w.ada, "commit", "--quiet", "--all", "--gpg-sign", "--cleanup=verbatim", "-m", subject)
+	}
+	w.git(w.ada, "push", "--quiet", "origin", "main")
+	if code := w.run(w.ada, "log", "acme", "-o", "wide"); code != 0 {
+		t.Fatalf("exit %d: %s", code, w.lastErr)
+	}
+	rows := strings.Split(strings.TrimSpace(w.lastOut), "\n")
+	commits := strings.Fields(w.git(w.ada, "rev-list", "--first-parent", "HEAD", "--", webPath))
+	if len(rows) != 1+len(commits) {
+		t.Fatalf("%d rows, want a header and %d:\n%s", len(rows), len(commits), w.lastOut)
+	}
+	for i, row := range rows[1:] {
+		signed := i < 3
+		if !strings.HasPrefix(row, commits[i][:12]) || strings.Contains(row, "not checked") != signed || strings.Contains(row, " good") {
+			t.Errorf("commit %s, signed by a key that is not listed: %v:\n%s", commits[i], signed, row)
+		}
+		if strings.ContainsAny(row, "\x1b\x1e\x1f\t\u0085\u2028") {
+			t.Errorf("not printable: %q", row)
+		}
+	}
+}
+
+func TestABackupThatIsNotEncryptedSaysSo(t *testing.T) {
+	w := newWorld(t)
+	w.golden("backup-plain-age", 2, w.home, "keys", "backup", "hub-keys.age")
+	w.golden("backup-plain-age-flag", 2, w.home, "keys", "backup", "hub-keys.AGE", "--plaintext")
+	w.golden("backup-plain", 2, w.home, "keys", "backup", "hub-keys.yaml")
+	w.golden("backup-both", 2, w.home, "keys", "backup", "hub-keys.age", "--plaintext", "--recipient", "age1x")
+	// What is said right gets as far as the hub, which is not there.
+	for _, args := range [][]string{{"hub-keys.yaml", "--plaintext"}, {"hub-keys.age", "--recipient", "age1x"}} {
+		if w.run(w.home, append([]string{"keys", "backup"}, args...)...); !strings.Contains(w.lastErr, "GitSources in kubelb") {
+			t.Errorf("%q: %s", args, w.lastErr)
+		}
 	}
 }
 

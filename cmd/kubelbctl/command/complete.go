@@ -81,8 +81,8 @@ func (o *Options) tenants(ctx context.Context) []string {
 func tenantsOf(ctx context.Context, c *clone.Clone) []string {
 	names, _ := c.Branches(ctx, "intent/") // nothing to complete is no failure
 	if tip := c.Ref(ctx, c.Main); tip != "" {
-		out, _ := c.Git(ctx, "ls-tree", "--name-only", "-d", tip, repo.TenantsDir+"/")
-		for _, dir := range strings.Fields(out) {
+		out, _ := c.Git(ctx, "ls-tree", "-z", "--name-only", "-d", tip, repo.TenantsDir+"/")
+		for dir := range strings.SplitSeq(out, "\x00") {
 			names = append(names, strings.TrimPrefix(dir, repo.TenantsDir+"/"))
 		}
 	}
@@ -101,8 +101,8 @@ func (o *Options) objects(ctx context.Context, tenant string) []string {
 		if commit == "" {
 			continue
 		}
-		out, _ := c.Git(ctx, "ls-tree", "-r", "--name-only", commit, repo.TenantDir(tenant)+"/")
-		for _, path := range strings.Fields(out) {
+		out, _ := c.Git(ctx, "ls-tree", "-r", "-z", "--name-only", commit, repo.TenantDir(tenant)+"/")
+		for path := range strings.SplitSeq(out, "\x00") {
 			if p, err := repo.ParsePath(path); err == nil && p.Namespace != "" && !p.Fact() {
 				names = append(names, p.Namespace+"/"+p.Name)
 			}

@@ -23,6 +23,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -57,22 +58,45 @@ credentials of the Git servers. A hub that is rebuilt from Git needs them first.
 
 func newKeysBackup(o *Options) *cobra.Command {
 	var recipients []string
+	var plaintext bool
 	cmd := &cobra.Command{
-		Use:   "backup FILE",
+		Use:   "backup FILE {--recipient RECIPIENT | --plaintext}",
 		Short: "Write the hub's keys to a file",
 		Long: `Writes the Secrets that a rebuilt hub needs to a file that only you can read (- is
-standard output), encrypted with age if there is a --recipient. Without one, keep
-the file as you keep private keys.
+standard output), encrypted with age to each --recipient. With --plaintext instead
+the private keys stand in it as they are: then its name must not end in .age.
 
 Make a new backup after a rotation. An old one still opens what was sealed before it.`,
 		Example: `  kubelbctl keys backup hub-keys.age --recipient age1...
-  kubelbctl keys backup hub-keys.yaml`,
+  kubelbctl keys backup hub-keys.yaml --plaintext`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.backup(cmd.Context(), args[0], recipients) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkBackup(args[0], recipients, plaintext); err != nil {
+				return err
+			}
+			return o.backup(cmd.Context(), args[0], recipients)
+		},
 	}
 	cmd.Flags().StringArrayVar(&recipients, "recipient", nil, "encrypt the file to this age recipient (repeatable)")
+	cmd.Flags().BoolVar(&plaintext, "plaintext", false, "write the private keys without encryption")
 	o.Config.AddFlags(cmd.Flags())
 	return cmd
+}
+
+// checkBackup refuses a backup that is not encrypted and does not say so.
+func checkBackup(file string, recipients []string, plaintext bool) error {
+	const encrypted = "Encrypt it: --recipient age1... (age-keygen makes one)."
+	switch {
+	case len(recipients) > 0 && plaintext:
+		return usage("Leave one of them out.", "--recipient encrypts the file, --plaintext does not")
+	case len(recipients) > 0:
+		return nil
+	case strings.EqualFold(filepath.Ext(file), ".age"):
+		return usage(encrypted, "%s is named like an encrypted file, and without --recipient it would not be one", file)
+	case !plaintext:
+		return usage(encrypted+" Or say --plaintext.", "without --recipient the private keys would be written unencrypted")
+	}
+	return nil
 }
 
 // keySecrets names what a rebuilt hub needs: its keys, and what its GitSources
@@ -134,6 +158,9 @@ func (o *Options) backup(ctx context.Context, file string, recipients []string) 
 		if data, err = encrypt(data, recipients); err != nil {
 			return err
 		}
+	}
+	if len(recipients) == 0 {
+		say(o.ErrOut, "NOT ENCRYPTED: whoever reads this has the hub's private keys\n")
 	}
 	if file == "-" {
 		_, err := o.Out.Write(data)

@@ -46,11 +46,11 @@ func findWish(ctx context.Context, c *clone.Clone, tenant, object, kind string, 
 	}
 	var found []repo.Path
 	for _, commit := range slices.DeleteFunc(commits, func(commit string) bool { return commit == "" }) {
-		out, err := c.Git(ctx, "ls-tree", "-r", "--name-only", "--full-tree", commit, repo.TenantDir(tenant)+"/")
+		out, err := c.Git(ctx, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit, repo.TenantDir(tenant)+"/")
 		if err != nil {
 			return repo.Path{}, err
 		}
-		for _, path := range strings.Split(out, "\n") {
+		for _, path := range strings.Split(out, "\x00") {
 			p, err := repo.ParsePath(path)
 			if err != nil || p.Fact() || p.Namespace != namespace || p.Name != name || kind != "" && p.SourceKind != strings.ToLower(kind) {
 				continue
