@@ -55,7 +55,8 @@ func listener(l ir.Listener, policy ir.Policy) (*listenerv3.Listener, error) {
 		out.Freebind = wrapperspb.Bool(true)
 	}
 	if l.Protocol == ir.UDP {
-		out.UdpListenerConfig = &listenerv3.UdpListenerConfig{}
+		out.UdpListenerConfig = &listenerv3.UdpListenerConfig{DownstreamSocketConfig: datagrams()}
+		out.SocketOptions = []*corev3.SocketOption{fragments(l.Address)}
 		out.ListenerFilters = []*listenerv3.ListenerFilter{{
 			Name:       "envoy.filters.udp_listener.udp_proxy",
 			ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: p.pack(udpProxy(&p, l, policy))},
@@ -91,11 +92,52 @@ func udpProxy(p *packer, l ir.Listener, policy ir.Policy) *udpproxyv3.UdpProxyCo
 		StatPrefix:     l.Name(),
 		RouteSpecifier: &udpproxyv3.UdpProxyConfig_Matcher{Matcher: udpRoute(p, l)},
 		IdleTimeout:    idle(l.IdleTimeout, idleUDP),
+
+		UpstreamSocketConfig: datagrams(),
 	}
 	if policy == ir.SourceIP {
 		out.HashPolicies = []*udpproxyv3.UdpProxyConfig_HashPolicy{{
 			PolicySpecifier: &udpproxyv3.UdpProxyConfig_HashPolicy_SourceIp{SourceIp: true},
 		}}
+	}
+	return out
+}
+
+// maxDatagram is the largest size that Envoy allows to be set. No UDP datagram is
+// larger: its length field has 16 bits (RFC 768). Envoy's default of 1,500 bytes
+// drops what is larger without an error to either side.
+const maxDatagram = 1<<16 - 1
+
+// datagrams configures a UDP socket for datagrams of every size. GRO is no choice
+// at listeners: Envoy sets UDP_GRO on all of them, and only the reader that it
+// takes with PreferGro cuts what the kernel joined.
+func datagrams() *corev3.UdpSocketConfig {
+	return &corev3.UdpSocketConfig{
+		MaxRxDatagramSize: wrapperspb.UInt64(maxDatagram),
+		PreferGro:         wrapperspb.Bool(true),
+	}
+}
+
+// Linux' names of the socket options of fragments, see ip(7) and ipv6(7).
+const (
+	solIP, ipMTUDiscover     = 0, 10
+	solIPv6, ipv6MTUDiscover = 41, 23
+	pmtudiscWant             = 1
+)
+
+// fragments lets the kernel fragment answers that are larger than the path's
+// MTU, as it does for every program that asks for nothing else. Envoy forbids it
+// before it binds a UDP listener (for QUIC's sake), and drops what is too large.
+func fragments(address netip.Addr) *corev3.SocketOption {
+	out := &corev3.SocketOption{
+		Description: "IP_MTU_DISCOVER",
+		Level:       solIP,
+		Name:        ipMTUDiscover,
+		Value:       &corev3.SocketOption_IntValue{IntValue: pmtudiscWant},
+		State:       corev3.SocketOption_STATE_BOUND,
+	}
+	if address.Is6() {
+		out.Description, out.Level, out.Name = "IPV6_MTU_DISCOVER", solIPv6, ipv6MTUDiscover
 	}
 	return out
 }
