@@ -259,7 +259,10 @@ func (l *loop) settlePush(k *link, due []*news, results []git.RefResult, outcome
 		case results[i].Err != nil:
 			count("failed")
 			s.known = false // look what the branch is now
-			if errors.Is(results[i].Err, git.ErrRejected) {
+			if n.anew && refusesForce(results[i].Err) {
+				s.forced, s.forcedAt = true, n.generation
+				l.inbox.wakeUp()
+			} else if errors.Is(results[i].Err, git.ErrRejected) {
 				s.refused, t.untold = results[i].Err.Error(), true
 				s.retry.failed(now)
 			}
@@ -272,6 +275,9 @@ func (l *loop) settlePush(k *link, due []*news, results []git.RefResult, outcome
 		l.worked = now
 		s.tip, s.tree, s.ours, s.pushed, s.since = n.commit, n.tree, true, now, time.Time{}
 		s.generation = n.generation
+		if n.anew && s.grows {
+			s.grows, t.untold = false, true
+		}
 		if !slices.Equal(s.hubKeys, n.hubKeys) {
 			s.hubKeys, t.untold = n.hubKeys, true
 			l.inbox.signal() // another turn tells the Tenant
@@ -287,6 +293,34 @@ func (l *loop) settlePush(k *link, due []*news, results []git.RefResult, outcome
 		}
 		l.log.Info("stage", "stage", "reported", "tenant", t.name, "commit", n.commit.String(), "paths", slices.Sorted(maps.Keys(n.edits)))
 	}
+}
+
+// refusesForce reports whether a server may have refused a push because it takes
+// the place of commits. Whether it did shows in the branch, which nobody moved.
+func refusesForce(err error) bool {
+	var rejected *git.RejectedError
+	return errors.As(err, &rejected) && !rejected.NotStored()
+}
+
+// notes are problems of a tenant that only operators can do something about and
+// that nobody suffers from.
+func (t *tenant) notes() []v1alpha1.Problem {
+	if !t.status.grows {
+		return nil
+	}
+	branch := strings.TrimPrefix(repo.StatusRef(t.name), repo.RefPrefix)
+	return []v1alpha1.Problem{{
+		Path: repo.TenantDir(t.name), Object: v1alpha1.KindTenant + " " + t.name, Reason: v1alpha1.ReasonStatusBranchGrows,
+		Message: fmt.Sprintf("the Git server refuses forced pushes of %s, so the branch keeps all its commits instead of the last %d; the tenant is told everything", branch, anewEvery),
+		Remedy:  "nothing has to be done; to keep the repository small, allow the hub to force-push " + branch,
+	}}
+}
+
+// grew reports whether a Tenant says so already, as of an earlier run of the hub.
+func grew(t *v1alpha1.Tenant) bool {
+	return t.Status.Git != nil && slices.ContainsFunc(t.Status.Git.Problems, func(p v1alpha1.Problem) bool {
+		return p.Reason == v1alpha1.ReasonStatusBranchGrows
+	})
 }
 
 // refusal is the problem of a status branch that the server does not take.

@@ -41,6 +41,8 @@ const (
 	answerAtMost = 250 * time.Millisecond
 	// anewEvery is after how many commits a status branch starts anew.
 	anewEvery = 100
+	// askAnewEvery is the same where the server has refused that.
+	askAnewEvery = 1000
 )
 
 // markDirty notes objects whose files on status branches may have to change.
@@ -61,15 +63,19 @@ func (l *loop) markDirty(objects map[string]touched) {
 // adoptStatus takes over what the server has as a tenant's status branch.
 func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	s := &t.status
-	if s.tip == tip && (s.known || s.refused != "") {
+	if s.tip == tip && (s.known || s.refused != "" || s.forced) {
 		s.known = true
+		if s.forced { // nobody else moved it: the server has a rule
+			s.forced, s.grows, t.untold = false, true, true
+			l.want(t)
+		}
 		return
 	}
 	l.want(t)
 	t.untold = t.untold || s.refused != ""
 	generation := s.generation
 	told := s.hubKeys
-	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed}
+	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed, grows: s.grows, forcedAt: s.forcedAt}
 	defer func() { t.untold = t.untold || !slices.Equal(s.hubKeys, told) }()
 	if tip.IsZero() || l.notFetched(t, repo.StatusRef(t.name)) != "" {
 		return // nothing, or not ours: written over
@@ -95,6 +101,7 @@ type news struct {
 	// generation of the commit, and the keys that its tree announces.
 	generation int64
 	hubKeys    []string
+	anew       bool // the commit has no parent and takes the place of others
 }
 
 // report pushes what tenants have to know and is due, all in one push.
@@ -309,8 +316,12 @@ func (l *loop) commitStatus(n *news) (err error) {
 		// so the branch does not begin anew now or soon.
 		n.generation = s.generation - s.generation%anewEvery + anewEvery + 1
 	}
+	every := int64(anewEvery)
+	if s.grows {
+		every = askAnewEvery
+	}
 	var parents []git.Hash
-	if !s.tip.IsZero() && n.generation%anewEvery != 0 {
+	if n.anew = !s.tip.IsZero() && n.generation%every == 0 && n.generation != s.forcedAt; !n.anew && !s.tip.IsZero() {
 		parents = []git.Hash{s.tip}
 	}
 	ref := repo.StatusRef(n.tenant.name)

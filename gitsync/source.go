@@ -158,6 +158,7 @@ func (l *loop) loadTenant(ctx context.Context, object *v1alpha1.Tenant) error {
 	t := l.tenants[object.Name]
 	if t == nil {
 		t = newTenant(object.Name)
+		t.status.grows = grew(object)
 		l.tenants[object.Name] = t
 	}
 	if t.object == nil || t.object.ResourceVersion != object.ResourceVersion || t.object.UID != object.UID {

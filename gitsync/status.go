@@ -169,7 +169,7 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) error {
 	if t.toldGit != nil {
 		before = t.toldGit
 	}
-	problems := t.problems()
+	problems := append(t.problems(), t.notes()...)
 	now := &v1alpha1.TenantGitStatus{
 		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
 		ProblemCount: int32(len(problems)), Problems: first(problems), Review: t.reviewStatus(),

@@ -113,6 +113,11 @@ type statusBranch struct {
 	pushed     time.Time
 	refused    string // why the server did not take the last push; empty: it did
 	retry      retry  // of what was refused
+	// forced: the last push was to begin the branch anew, as this generation, and
+	// was refused. grows: the server has a rule against that, so the branch is
+	// continued instead.
+	forced, grows bool
+	forcedAt      int64
 }
 
 func newTenant(name string) *tenant {

@@ -257,6 +257,8 @@ const (
 	ReasonRolledBack        = "RolledBack"
 	ReasonMainRewritten     = "MainRewritten"
 	ReasonPushFailed        = "PushFailed"
+	// ReasonStatusBranchGrows: the server refuses forced pushes of a status branch.
+	ReasonStatusBranchGrows = "StatusBranchGrows"
 	ReasonApplyFailed       = "ApplyFailed"
 	ReasonApplyGuarded      = "RemovalsNeedConfirmation"
 	// ReasonNamespaceNotFollowed: the hub follows GitSources of its own namespace
