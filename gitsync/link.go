@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -285,7 +286,15 @@ func (k *link) look(ctx context.Context) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	listed, err := k.remote.ListRefs(ctx, prefixes...)
+	theirs := func(ref string) bool {
+		name, ok := strings.CutPrefix(ref, repo.IntentRef(""))
+		if !ok {
+			name, ok = strings.CutPrefix(ref, repo.StatusRef(""))
+		}
+		_, wanted := wants[name]
+		return ok && wanted
+	}
+	listed, err := k.remote.ListRefsOf(ctx, theirs, prefixes...)
 	if err != nil {
 		return err
 	}

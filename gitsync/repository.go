@@ -49,7 +49,7 @@ type base struct {
 func (l *loop) look(ctx context.Context) error {
 	mainRef := l.mainRef()
 	baseRef := repo.BaseRef(mainRef)
-	refs, err := l.remote.ListRefs(ctx, mainRef, baseRef, repo.IntentRef(""), repo.StatusRef(""), repo.ReviewRef(""))
+	refs, err := l.list(ctx, mainRef, baseRef)
 	if err != nil {
 		return err
 	}
@@ -73,6 +73,32 @@ func (l *loop) look(ctx context.Context) error {
 		return err
 	}
 	return l.readTruth(ctx)
+}
+
+// list returns what the server has of the branches that the loop follows. Others
+// are not asked for where there are few tenants, and never kept.
+func (l *loop) list(ctx context.Context, branches ...string) (map[string]git.Hash, error) {
+	followed := map[string]bool{}
+	for _, ref := range branches {
+		followed[ref] = true
+	}
+	prefixes := append(branches, repo.IntentRef(""), repo.StatusRef(""), repo.ReviewRef(""))
+	if len(l.tenants) < askAll {
+		prefixes = branches
+	}
+	for name, t := range l.tenants {
+		theirs := []string{repo.ReviewRef(name)}
+		if t.link == nil {
+			theirs = append(theirs, repo.IntentRef(name), repo.StatusRef(name))
+		}
+		for _, ref := range theirs {
+			followed[ref] = true
+		}
+		if len(l.tenants) < askAll {
+			prefixes = append(prefixes, theirs...)
+		}
+	}
+	return l.remote.ListRefsOf(ctx, func(name string) bool { return followed[name] }, prefixes...)
 }
 
 // fetch brings what moved into the store: the branches that all need, and those

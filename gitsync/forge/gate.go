@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	// maxAnswer is the largest answer that is read, in bytes.
-	maxAnswer = 64 << 20
+	// maxAnswer is the largest answer that is read, in bytes after decompression.
+	maxAnswer = 16 << 20
 	// maxComplaint is how much of an error's text is repeated.
 	maxComplaint = 300
 )

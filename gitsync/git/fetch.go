@@ -123,7 +123,7 @@ type fetchRequest struct {
 // fetchOnce is one request. done is false if the server would not send a pack
 // for a negotiation.
 func (r *Remote) fetchOnce(ctx context.Context, s *Store, q fetchRequest) (done bool, err error) {
-	can, _, err := r.advertisement(ctx, uploadPack)
+	can, _, err := r.advertisement(ctx, uploadPack, nil)
 	if err != nil {
 		return false, err
 	}
@@ -138,7 +138,7 @@ func (r *Remote) fetchOnce(ctx context.Context, s *Store, q fetchRequest) (done 
 		return false, r.distrust(uploadPack, err)
 	}
 	defer func() { _ = body.Close() }()
-	packets := newPacketReader(body)
+	packets := newPacketReader(body, maxPackAnswer)
 	if can.version == 2 {
 		done, err = answerV2(packets)
 	} else {

@@ -83,11 +83,11 @@ func FuzzAnswers(f *testing.F) {
 	f.Add([]byte("0013\x01000eunpack ok\n0000"))
 	f.Add([]byte("000dpackfile\n0023\x01PACK\x00\x00\x00\x02\x00\x00\x00\x00"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		_, _ = parseAdvertisement(bytes.NewReader(data), uploadPack)
-		_, _ = parseRefs(bytes.NewReader(data))
-		_, _ = readReport(newPacketReader(bytes.NewReader(data)), true)
-		_, _ = readReport(newPacketReader(bytes.NewReader(data)), false)
-		packets := newPacketReader(bytes.NewReader(data))
+		_, _, _ = parseAdvertisement(bytes.NewReader(data), uploadPack, nil)
+		_, _ = parseRefs(bytes.NewReader(data), func(string) bool { return true })
+		_, _ = readReport(newPacketReader(bytes.NewReader(data), maxPackAnswer), true)
+		_, _ = readReport(newPacketReader(bytes.NewReader(data), maxPackAnswer), false)
+		packets := newPacketReader(bytes.NewReader(data), maxPackAnswer)
 		if done, _ := answerV2(packets); done {
 			band := &sideband{packets: packets}
 			_, _ = readPack(band, func(Hash) *object { return nil }, 1<<20)

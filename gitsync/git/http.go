@@ -18,6 +18,7 @@ package git
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -28,8 +29,16 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
+
+// maxRedirects is how often the question what a service can do is repeated
+// elsewhere.
+const maxRedirects = 5
+
+// maxHeader is how long the header of an answer may be, in bytes.
+const maxHeader = 256 << 10
 
 // httpTransport speaks Git's smart HTTP: a GET for what a service can do, a POST
 // per request.
@@ -38,6 +47,11 @@ type httpTransport struct {
 	auth      Auth
 	userAgent string
 	client    *http.Client
+
+	mu sync.Mutex
+	// moved is where a service was found to be when it was asked last, if not at
+	// base.
+	moved map[string]string
 }
 
 func newHTTPTransport(u *url.URL, o Options) (*httpTransport, error) {
@@ -67,6 +81,7 @@ func newHTTPTransport(u *url.URL, o Options) (*httpTransport, error) {
 		base:      strings.TrimRight(base.String(), "/"),
 		auth:      auth,
 		userAgent: o.UserAgent,
+		moved:     map[string]string{},
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:               proxy,
@@ -74,6 +89,8 @@ func newHTTPTransport(u *url.URL, o Options) (*httpTransport, error) {
 				ForceAttemptHTTP2:   true,
 				MaxIdleConnsPerHost: 16,
 				IdleConnTimeout:     idleTimeout,
+
+				MaxResponseHeaderBytes: maxHeader,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -99,19 +116,58 @@ func (o Options) tls() (*tls.Config, error) {
 	return config, nil
 }
 
+// advertise follows redirects to another path of the same server, as Git does
+// (http.followRedirects=initial): what is asked later goes where the answer came
+// from. No other server is asked, so none sees the credentials.
 func (t *httpTransport) advertise(ctx context.Context, service string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.base+"/info/refs?service="+service, nil)
-	if err != nil {
-		return nil, err
+	base := t.base
+	for n := 0; ; n++ {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+advertisementOf(service), nil)
+		if err != nil {
+			return nil, err
+		}
+		if service == uploadPack {
+			req.Header.Set("Git-Protocol", "version=2")
+		}
+		body, err := t.do(req, "application/x-"+service+"-advertisement")
+		var moved *movedError
+		if !errors.As(err, &moved) || n == maxRedirects {
+			if err == nil {
+				t.mu.Lock()
+				t.moved[service] = base
+				t.mu.Unlock()
+			}
+			return body, err
+		}
+		next, ok := newBase(req.URL, moved.to, service)
+		if !ok {
+			return nil, err
+		}
+		base = next
 	}
-	if service == uploadPack {
-		req.Header.Set("Git-Protocol", "version=2")
+}
+
+func advertisementOf(service string) string { return "/info/refs?service=" + service }
+
+// newBase is the address of a repository whose server answered the question for a
+// service with a redirect: on the same host, and not from https to http.
+func newBase(asked *url.URL, location, service string) (string, bool) {
+	to, err := asked.Parse(location)
+	if err != nil || location == "" || to.User != nil {
+		return "", false
 	}
-	return t.do(req, "application/x-"+service+"-advertisement")
+	upgrade := asked.Scheme == "http" && to.Scheme == "https" && asked.Hostname() == to.Hostname() && asked.Port() == "" && to.Port() == ""
+	if !upgrade && (to.Scheme != asked.Scheme || to.Host != asked.Host) {
+		return "", false
+	}
+	return strings.CutSuffix(to.String(), advertisementOf(service))
 }
 
 func (t *httpTransport) call(ctx context.Context, service string, can *advertisement, body []byte) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.base+"/"+service, bytes.NewReader(body))
+	t.mu.Lock()
+	base := cmp.Or(t.moved[service], t.base)
+	t.mu.Unlock()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/"+service, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +225,7 @@ func statusError(resp *http.Response, accept string) error {
 		e.kind = ErrNotFound
 	case code >= 300 && code < 400:
 		e.kind = ErrNotFound
-		e.cause = fmt.Errorf("moved to %q", redacted(resp.Header.Get("Location")))
+		e.cause = &movedError{to: resp.Header.Get("Location")}
 	case code >= 500 || code < 300:
 		e.sent = true // a proxy may have given up on a server that did not
 	}
@@ -181,6 +237,11 @@ func statusError(resp *http.Response, accept string) error {
 	}
 	return e
 }
+
+// movedError says that the server has what was asked for elsewhere.
+type movedError struct{ to string }
+
+func (e *movedError) Error() string { return fmt.Sprintf("moved to %q", redacted(e.to)) }
 
 // redacted is a URL without its user information and query.
 func redacted(rawURL string) string {

@@ -39,13 +39,37 @@ const (
 
 const maxPacket = 65520
 
+// The longest answers that are read, in bytes, as they are after decompression:
+// a list of refs, a pack as it is sent, and the outcome of a push.
+const (
+	maxRefsAnswer   = 64 << 20
+	maxPackAnswer   = 1 << 30
+	maxReportAnswer = 8 << 20
+)
+
 type packetReader struct {
 	r   *bufio.Reader
 	buf [maxPacket]byte
 }
 
-func newPacketReader(r io.Reader) *packetReader {
-	return &packetReader{r: bufio.NewReaderSize(r, 32<<10)}
+// newPacketReader reads an answer of at most limit bytes.
+func newPacketReader(r io.Reader, limit int64) *packetReader {
+	return &packetReader{r: bufio.NewReaderSize(&limited{r, limit}, 32<<10)}
+}
+
+// limited fails where an answer is longer than it may be.
+type limited struct {
+	io.Reader
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, &callError{kind: ErrUnavailable, cause: fmt.Errorf("the answer is %w", ErrTooLarge), sent: true}
+	}
+	n, err := l.Reader.Read(p[:min(int64(len(p)), l.left)])
+	l.left -= int64(n)
+	return n, err
 }
 
 // next returns the next packet. The payload is valid until the next call. At

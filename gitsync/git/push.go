@@ -45,7 +45,7 @@ type RefResult struct {
 func (r *Remote) SupportsAtomic(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	can, _, err := r.advertisement(ctx, receivePack)
+	can, _, err := r.advertisement(ctx, receivePack, nil)
 	if err != nil {
 		return false, fmt.Errorf("ask %s: %w", receivePack, err)
 	}
@@ -95,7 +95,7 @@ func (r *Remote) push(ctx context.Context, s *Store, updates []RefUpdate, atomic
 			return nil, fmt.Errorf("%w: ref name %q", ErrMalformed, u.Name)
 		}
 	}
-	can, _, err := r.advertisement(ctx, receivePack)
+	can, _, err := r.advertisement(ctx, receivePack, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *Remote) push(ctx context.Context, s *Store, updates []RefUpdate, atomic
 		return nil, unknownOutcome(r.distrust(receivePack, err))
 	}
 	defer func() { _ = body.Close() }()
-	rep, err := readReport(newPacketReader(body), can.offers("side-band-64k"))
+	rep, err := readReport(newPacketReader(body, maxReportAnswer), can.offers("side-band-64k"))
 	results := rep.results(updates, r.distrust(receivePack, err))
 	for i, u := range updates {
 		if results[i].Err == nil {
@@ -198,7 +198,7 @@ func readReport(packets *packetReader, multiplexed bool) (*report, error) {
 	inner := packets
 	if multiplexed {
 		band = &sideband{packets: packets}
-		inner = newPacketReader(band)
+		inner = newPacketReader(band, maxReportAnswer)
 	}
 	err := rep.read(inner)
 	if band != nil {

@@ -92,40 +92,58 @@ func NewRemote(url string, o Options) (*Remote, error) {
 // Close gives idle connections back.
 func (r *Remote) Close() { r.transport.close() }
 
-// ListRefs returns the refs whose full names begin with one of the prefixes
-// ("refs/heads/intent/"), or all refs. An empty repository has none.
-func (r *Remote) ListRefs(ctx context.Context, prefixes ...string) (map[string]Hash, error) {
+// What is taken of refs: how many there may be in an answer, and how long the
+// name of one that counts. A server may have any number of others.
+const (
+	maxRefs    = 200_000
+	maxRefName = 1024
+)
+
+// maxCaps is how many capabilities a service may have.
+const maxCaps = 1000
+
+// keep chooses refs by their full names.
+type keep func(name string) bool
+
+// ListRefs returns the refs of the given full names ("refs/heads/main"), and
+// those whose names begin with a name that ends in "/" ("refs/heads/intent/");
+// without a name all refs. An empty repository has none.
+func (r *Remote) ListRefs(ctx context.Context, names ...string) (map[string]Hash, error) {
+	return r.ListRefsOf(ctx, func(name string) bool {
+		for _, n := range names {
+			if name == n || strings.HasSuffix(n, "/") && strings.HasPrefix(name, n) {
+				return true
+			}
+		}
+		return len(names) == 0
+	}, names...)
+}
+
+// ListRefsOf returns the refs that keep chooses, of those whose full names begin
+// with one of the prefixes. Others cost no memory.
+func (r *Remote) ListRefsOf(ctx context.Context, keep func(name string) bool, prefixes ...string) (map[string]Hash, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	refs, err := r.listRefs(ctx, prefixes)
+	refs, err := r.listRefs(ctx, keep, prefixes)
 	if err != nil {
 		return nil, fmt.Errorf("list refs: %w", err)
-	}
-	for name := range refs {
-		if !hasAnyPrefix(name, prefixes) {
-			delete(refs, name)
-		}
 	}
 	return refs, nil
 }
 
-func (r *Remote) listRefs(ctx context.Context, prefixes []string) (map[string]Hash, error) {
-	can, fresh, err := r.advertisement(ctx, uploadPack)
+func (r *Remote) listRefs(ctx context.Context, keep keep, prefixes []string) (map[string]Hash, error) {
+	can, refs, err := r.advertisement(ctx, uploadPack, keep)
 	if err != nil {
 		return nil, err
 	}
-	if can.version != 2 {
+	if can.version != 2 && refs == nil {
 		// Older servers tell all their refs whenever they are asked anything.
-		if !fresh {
-			r.forget(uploadPack)
-			if can, _, err = r.advertisement(ctx, uploadPack); err != nil {
-				return nil, err
-			}
+		r.forget(uploadPack)
+		if can, refs, err = r.advertisement(ctx, uploadPack, keep); err != nil {
+			return nil, err
 		}
-		refs := make(map[string]Hash, len(can.refs))
-		for name, h := range can.refs {
-			refs[name] = h
-		}
+	}
+	if can.version != 2 {
 		return refs, nil
 	}
 	var req packetWriter
@@ -139,13 +157,13 @@ func (r *Remote) listRefs(ctx context.Context, prefixes []string) (map[string]Ha
 		return nil, r.distrust(uploadPack, err)
 	}
 	defer func() { _ = body.Close() }()
-	refs, err := parseRefs(body)
+	refs, err = parseRefs(body, keep)
 	return refs, r.distrust(uploadPack, err)
 }
 
-func parseRefs(body io.Reader) (map[string]Hash, error) {
+func parseRefs(body io.Reader, keep keep) (map[string]Hash, error) {
 	refs := map[string]Hash{}
-	for packets := newPacketReader(body); ; {
+	for packets := newPacketReader(body, maxRefsAnswer); ; {
 		kind, data, err := packets.next()
 		switch {
 		case errors.Is(err, io.EOF):
@@ -157,16 +175,26 @@ func parseRefs(body io.Reader) (map[string]Hash, error) {
 		case kind != dataPacket:
 			return nil, fmt.Errorf("%w: mark %d among refs", ErrProtocol, kind)
 		}
-		fields := strings.Fields(string(data))
-		if len(fields) < 2 {
-			return nil, fmt.Errorf("%w: ref line %.80q", ErrProtocol, data)
+		digits, name, _ := strings.Cut(strings.TrimSuffix(string(data), "\n"), " ")
+		name, _, _ = strings.Cut(name, " ") // attributes follow
+		if err := addRef(refs, digits, name, keep); err != nil {
+			return nil, err
 		}
-		h, err := ParseHash(fields[0])
-		if err != nil {
-			return nil, fmt.Errorf("%w: ref line %.80q", ErrProtocol, data)
-		}
-		refs[fields[1]] = h
 	}
+}
+
+func addRef(refs map[string]Hash, digits, name string, keep keep) error {
+	h, err := ParseHash(digits)
+	if err != nil || name == "" {
+		return fmt.Errorf("%w: ref line %.50q %.80q", ErrProtocol, digits, name)
+	}
+	if keep == nil || len(name) > maxRefName || !keep(name) {
+		return nil
+	}
+	if refs[strings.Clone(name)] = h; len(refs) > maxRefs {
+		return &callError{kind: ErrUnavailable, cause: fmt.Errorf("more than %d refs: the list is %w", maxRefs, ErrTooLarge), sent: true}
+	}
+	return nil
 }
 
 // command opens a request of protocol version 2.
@@ -177,32 +205,33 @@ func (r *Remote) command(w *packetWriter, name string) {
 	w.mark(delimPacket)
 }
 
-// advertisement asks once what a service can do, and remembers. fresh is true
-// when it was asked just now.
-func (r *Remote) advertisement(ctx context.Context, service string) (a *advertisement, fresh bool, err error) {
+// advertisement asks once what a service can do, and remembers. Where it was
+// asked just now and speaks an older protocol, its refs that keep chooses come
+// too; else they are nil.
+func (r *Remote) advertisement(ctx context.Context, service string, keep keep) (a *advertisement, refs map[string]Hash, err error) {
 	r.mu.Lock()
 	slot := r.slot(service)
 	a = *slot
 	r.mu.Unlock()
 	if a != nil {
-		return a, false, nil
+		return a, nil, nil
 	}
 	body, err := r.transport.advertise(ctx, service)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	defer func() { _ = body.Close() }()
-	a, err = parseAdvertisement(body, service)
+	a, refs, err = parseAdvertisement(body, service, keep)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if format, ok := a.caps["object-format"]; ok && format != "sha1" {
-		return nil, false, fmt.Errorf("%w: object format %.20q is not supported", ErrProtocol, format)
+		return nil, nil, fmt.Errorf("%w: object format %.20q is not supported", ErrProtocol, format)
 	}
 	r.mu.Lock()
 	*slot = a
 	r.mu.Unlock()
-	return a, true, nil
+	return a, refs, nil
 }
 
 func (r *Remote) slot(service string) **advertisement {
@@ -227,20 +256,10 @@ func (r *Remote) forget(service string) {
 	r.mu.Unlock()
 }
 
-func hasAnyPrefix(name string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(name, p) {
-			return true
-		}
-	}
-	return len(prefixes) == 0
-}
-
 // advertisement is what a service says about itself.
 type advertisement struct {
 	version int
 	caps    map[string]string
-	refs    map[string]Hash // versions 0 and 1 only
 }
 
 func (a *advertisement) offers(name string) bool {
@@ -258,15 +277,15 @@ func (a *advertisement) offersIn(name, feature string) bool {
 	return false
 }
 
-func parseAdvertisement(body io.Reader, service string) (*advertisement, error) {
-	packets := newPacketReader(body)
-	a := &advertisement{caps: map[string]string{}, refs: map[string]Hash{}}
+func parseAdvertisement(body io.Reader, service string, keep keep) (*advertisement, map[string]Hash, error) {
+	packets := newPacketReader(body, maxRefsAnswer)
+	a, refs := &advertisement{caps: map[string]string{}}, map[string]Hash{}
 	text, ok, err := packets.line()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, overSSH := body.(*sshSession); overSSH && !ok && service == uploadPack {
-		return a, nil // an empty repository, in the old protocol
+		return a, refs, nil // an empty repository, in the old protocol
 	}
 	if ok && text == "# service="+service {
 		if _, _, err = packets.line(); err == nil { // the flush packet after it
@@ -282,40 +301,43 @@ func parseAdvertisement(body io.Reader, service string) (*advertisement, error) 
 			a.version = 1
 			continue
 		case a.version == 2:
-			a.addCaps(text)
+			if err := a.addCaps(text); err != nil {
+				return nil, nil, err
+			}
 			continue
 		}
 		line, caps, _ := strings.Cut(text, "\x00")
 		if first {
-			a.addCaps(strings.Fields(caps)...)
+			if err := a.addCaps(strings.Fields(caps)...); err != nil {
+				return nil, nil, err
+			}
 			first = false
 		}
-		if err := a.addRef(line); err != nil {
-			return nil, err
+		if err := addAdvertised(refs, line, keep); err != nil {
+			return nil, nil, err
 		}
 	}
 	if err == nil && len(a.caps) == 0 {
 		err = fmt.Errorf("%w: %s does not say what it can do", ErrProtocol, service)
 	}
-	return a, err
+	return a, refs, err
 }
 
-func (a *advertisement) addCaps(words ...string) {
+func (a *advertisement) addCaps(words ...string) error {
 	for _, w := range words {
 		name, value, _ := strings.Cut(w, "=")
 		a.caps[name] = value
 	}
+	if len(a.caps) > maxCaps {
+		return fmt.Errorf("%w: it lists more than %d capabilities", ErrProtocol, maxCaps)
+	}
+	return nil
 }
 
-func (a *advertisement) addRef(line string) error {
-	digits, name, ok := strings.Cut(line, " ")
+func addAdvertised(refs map[string]Hash, line string, keep keep) error {
+	digits, name, _ := strings.Cut(line, " ")
 	if digits == "shallow" || strings.HasSuffix(name, "^{}") || name == ".have" {
 		return nil
 	}
-	h, err := ParseHash(digits)
-	if err != nil || !ok {
-		return fmt.Errorf("%w: ref line %.80q", ErrProtocol, line)
-	}
-	a.refs[name] = h
-	return nil
+	return addRef(refs, digits, name, keep)
 }

@@ -99,7 +99,7 @@ func (t *sshTransport) call(ctx context.Context, service string, can *advertisem
 		return nil, err
 	}
 	// What the server can do now comes first, and nothing is sent before it.
-	now, err := parseAdvertisement(session, service)
+	now, _, err := parseAdvertisement(session, service, nil)
 	if err == nil && !now.canAll(can) {
 		err = &callError{kind: ErrUnavailable, cause: errors.New("the server changed since it was asked what it can do")}
 	}
