@@ -34,7 +34,7 @@ import (
 // what a restart of the hub costs beside all of them.
 func (b *bench) nodes(ctx context.Context, o options) error {
 	total := 0
-	for _, n := range o.sizes {
+	for i, n := range o.sizes {
 		prefix := fmt.Sprintf("nodes%d", n)
 		begin := time.Now()
 		writers, err := b.enroll(ctx, prefix, 1, n)
@@ -46,7 +46,7 @@ func (b *bench) nodes(ctx context.Context, o options) error {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "%d load balancers made (%.1f s)\n", n, time.Since(begin).Seconds())
-		if err := b.nodeChanges(ctx, writers[0], n, o.rounds); err != nil {
+		if err := b.nodeChanges(ctx, writers[0], n, fmt.Sprintf("127.99.%d.", 1+i), o.rounds); err != nil {
 			return err
 		}
 		total += n
@@ -83,11 +83,9 @@ func (b *bench) spell(ctx context.Context, do func() error) (c cost, err error) 
 	if err := b.quiet(ctx); err != nil {
 		return c, err
 	}
-	c.cpu, c.hubCPU, c.received = b.CPU()-cpu, b.HubProcess().CPU(), b.received(ctx)-received
+	c.cpu, c.hubCPU, c.received = b.CPU().Since(cpu), b.HubProcess().CPU(), b.received(ctx)-received
 	if b.HubProcess() == hub {
 		c.hubCPU -= hubCPU
-	} else {
-		c.cpu += hubCPU // went with the old one
 	}
 	if c.hub, err = b.Hub.Writes(mark); err != nil {
 		return c, err
@@ -133,12 +131,13 @@ func statuses(writes []testbed.Write, resource string) (n int) {
 	return n
 }
 
-// nodeChanges gives one of a tenant's two nodes another address, several times.
-func (b *bench) nodeChanges(ctx context.Context, w *testbed.Writer, n, rounds int) error {
+// nodeChanges gives one of the two nodes of a tenant with n load balancers another
+// address, several times.
+func (b *bench) nodeChanges(ctx context.Context, w *testbed.Writer, n int, network string, rounds int) error {
 	var pushed, applied []sample
 	var sum cost
 	for round := range rounds {
-		node := fmt.Sprintf("127.99.1.%d", 1+round)
+		node := fmt.Sprintf("%s%d", network, 1+round)
 		edits, err := w.Nodes(deadNode, node)
 		if err != nil {
 			return err
@@ -175,6 +174,7 @@ func (b *bench) nodeChanges(ctx context.Context, w *testbed.Writer, n, rounds in
 	b.printf("|   · status writes of LoadBalancers | %d | %s | | |\n", rounds, each(statuses(sum.hub, "loadbalancers")))
 	b.printf("|   · all writes in the hub | %d | %s | | |\n", rounds, each(len(sum.hub)))
 	b.printf("|   · status commits | %d | %s | | |\n", rounds, each(sum.statusCommits))
+	b.breakdown(sum.hub, 0)
 	return nil
 }
 

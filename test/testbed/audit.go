@@ -127,11 +127,23 @@ func parseWrite(line []byte) (Write, error) {
 	return write, nil
 }
 
-// CPU is the processor time that the bed's processes have used, and those that
-// ended as their children.
-func (b *Bed) CPU() (total time.Duration) {
+// Usage is the processor time that processes have used so far, with that of their
+// children that ended, by their number.
+type Usage map[int]time.Duration
+
+// CPU is what the bed's processes have used.
+func (b *Bed) CPU() Usage {
+	usage := Usage{}
 	for _, pid := range members(b.Dir + "/") {
-		total += cpuOf(pid)
+		usage[pid] = cpuOf(pid)
+	}
+	return usage
+}
+
+// Since is what was used after another reading, but for processes that have ended.
+func (u Usage) Since(before Usage) (total time.Duration) {
+	for pid, used := range u {
+		total += used - before[pid]
 	}
 	return total
 }
