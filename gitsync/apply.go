@@ -295,6 +295,7 @@ type outcome struct {
 	path     string
 	action   string // applied, pruned; empty if nothing had to be done
 	revision string // annotation that the object has now
+	marked   bool   // it had a status.git
 	balancer bool
 	problem  *v1alpha1.Problem
 	retry    bool
@@ -313,8 +314,8 @@ func (l *loop) settleOutcome(t *tenant, o outcome) {
 		return
 	}
 	delete(a.problems, o.path)
-	if o.revision != "" {
-		t.regit[o.path] = o.revision
+	if status := t.gitStatus(o.path); o.marked || len(status.Held)+len(status.Pending) > 0 {
+		t.touch(o.path)
 	}
 	if o.action == "" {
 		return

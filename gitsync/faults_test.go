@@ -79,13 +79,35 @@ func (a *actor) settled() {
 			if a.own.show(repo.StatusRef(a.name), path) != string(content) {
 				return path + " is not"
 			}
-			if git := gitOf(object); git == nil && object.GetName() != v1alpha1.DefaultName || git != nil && git.Revision != revisionOf(object) {
+			if object.GetName() != v1alpha1.DefaultName && revisionOf(object) == "" {
 				return path + " has no revision"
 			}
 		}
 		return ""
 	})
 	a.look()
+}
+
+// TestWhatIsAsAskedForHasNoStatusOfGitsync holds the cost of an object: it is
+// applied, and no second write says what the first one did.
+func TestWhatIsAsAskedForHasNoStatusOfGitsync(t *testing.T) {
+	b := newBench(t)
+	acme := b.tenant("acme")
+	acme.push(acme.whole("web", 80))
+	acme.hasPorts("web", 80)
+	acme.settled()
+	b.look()
+	objects := acme.objects()
+	if len(objects) != 3 {
+		t.Fatalf("%d objects", len(objects))
+	}
+	for _, object := range objects {
+		for _, m := range object.GetManagedFields() {
+			if m.Manager == fieldManager && m.Subresource != "" {
+				t.Errorf("%s: %s wrote %s", object.GetName(), m.Manager, m.FieldsV1)
+			}
+		}
+	}
 }
 
 func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {

@@ -64,6 +64,7 @@ func (l *loop) applyItem(ctx context.Context, item plan.Item, current repo.Objec
 	o := outcome{path: item.Path}
 	_, o.balancer = item.Object.(*v1alpha1.LoadBalancer)
 	if current != nil {
+		o.marked = gitOf(current) != nil
 		if owner := current.GetLabels()[v1alpha1.LabelSource]; owner != "" && owner != l.label() {
 			o.problem = problemOf(item.Path, reasonClaimed, fmt.Sprintf(messageClaimed, owner), remedyClaimed)
 			return o

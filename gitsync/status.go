@@ -225,10 +225,9 @@ func (l *loop) writeObjects(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(workers)
 	for i, p := range places {
-		revision := p.tenant.regit[p.path]
 		group.Go(func() error {
 			if ref, err := plan.RefOf(p.tenant.name, p.path); err == nil {
-				errs[i] = l.writeGit(ctx, p.tenant, ref, revision)
+				errs[i] = l.writeGit(ctx, p.tenant, ref)
 			}
 			return nil
 		})
@@ -286,20 +285,23 @@ func wishesFirst(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-func (l *loop) writeGit(ctx context.Context, t *tenant, ref plan.Ref, revision string) error {
+// writeGit makes an object's status.git say what is held and pending. An object that
+// is as its tenant asks for has none, so that most objects cost no such write.
+func (l *loop) writeGit(ctx context.Context, t *tenant, ref plan.Ref) error {
 	object := ofKind(ref.Kind)
 	err := l.client.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, object)
-	if client.IgnoreNotFound(err) != nil {
-		return err
+	if err != nil || object.GetLabels()[v1alpha1.LabelSource] != l.label() {
+		return client.IgnoreNotFound(err)
 	}
-	if err != nil && revision == "" || err == nil && object.GetLabels()[v1alpha1.LabelSource] != l.label() {
-		return nil
+	now, wanted := gitOf(object), t.gitStatus(ref.Path)
+	if len(wanted.Held)+len(wanted.Pending) == 0 {
+		if now == nil {
+			return nil
+		}
+		none := client.RawPatch(mergePatch, []byte(`{"status":{"git":null}}`))
+		return client.IgnoreNotFound(l.client.Status().Patch(ctx, object, none, client.FieldOwner(fieldManager)))
 	}
-	if revision == "" {
-		revision = revisionOf(object)
-	}
-	wanted := t.gitStatus(ref.Path, revision)
-	if now := gitOf(object); now != nil && equality.Semantic.DeepEqual(*now, wanted) {
+	if now != nil && equality.Semantic.DeepEqual(*now, wanted) {
 		return nil
 	}
 	git, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&wanted)

@@ -346,8 +346,4 @@ func (d *decision) settle() {
 }
 
 // touch has an object's status.git looked at again.
-func (t *tenant) touch(path string) {
-	if _, ok := t.regit[path]; !ok {
-		t.regit[path] = ""
-	}
-}
+func (t *tenant) touch(path string) { t.regit[path] = true }

@@ -60,9 +60,8 @@ type tenant struct {
 	toldGit  *v1alpha1.TenantGitStatus
 	untold   bool // something of the above may differ
 	restored bool
-	// regit are the paths of objects whose status.git may have to change; the
-	// value is the revision, if it is known to be new.
-	regit map[string]string
+	// regit are the paths of objects whose status.git may have to change.
+	regit map[string]bool
 }
 
 // seen identifies what a tenant's outcome depends on.
@@ -125,7 +124,7 @@ func newTenant(name string) *tenant {
 		name:    name,
 		applied: applied{problems: map[string][]v1alpha1.Problem{}, retry: map[string]bool{}},
 		status:  statusBranch{dirty: map[string]client.ObjectKey{}},
-		regit:   map[string]string{},
+		regit:   map[string]bool{},
 	}
 }
 
@@ -159,9 +158,9 @@ func (t *tenant) problems() []v1alpha1.Problem {
 	return slices.Compact(all)
 }
 
-// gitStatus is what the object at a path shows of Git.
-func (t *tenant) gitStatus(path, revision string) v1alpha1.GitStatus {
-	status := v1alpha1.GitStatus{Revision: revision}
+// gitStatus is what the object at a path shows of Git; empty if it is as the
+// tenant asks for.
+func (t *tenant) gitStatus(path string) (status v1alpha1.GitStatus) {
 	for _, h := range t.outcome.Held {
 		if h.Path == path {
 			h.Path = ""

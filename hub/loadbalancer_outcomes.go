@@ -38,8 +38,12 @@ import (
 // true before, while other load balancers' answers come in.
 const mostPatience = 15
 
-// joinPatience is how often [Options.Patience] a proxy that connected is given.
-const joinPatience = 5
+// A proxy that connected is given joinPatience times [Options.Patience], and the
+// balancersPerPatience-th part of it for every load balancer that it has to take.
+const (
+	joinPatience         = 5
+	balancersPerPatience = 200
+)
 
 // outcome is what the last reconciliation of a load balancer came to. It is kept
 // until proxies have answered and the status says what they said.
@@ -142,9 +146,10 @@ func (s *outcomes) due(o *outcome, proxies int, opened, now time.Time, patience 
 	begin := latest(o.since, opened)
 	due := latest(begin, s.took).Add(patience)
 	if o.told {
-		due = latest(due, opened.Add(joinPatience*patience))
+		join := joinPatience*patience + time.Duration(len(s.of))*patience/balancersPerPatience
+		due = latest(due, opened.Add(join))
 		if proxies > 0 {
-			due = latest(due, s.joined.Add(joinPatience*patience))
+			due = latest(due, s.joined.Add(join))
 		}
 	}
 	if limit := begin.Add(mostPatience * patience); due.After(limit) {

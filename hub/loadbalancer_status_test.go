@@ -157,7 +157,7 @@ func TestDecide(t *testing.T) {
 				Type: corev1.ServiceTypeLoadBalancer, Ports: make([]v1alpha1.LoadBalancerPort, max(1, test.ports)),
 			}}
 			lb.Generation = 3
-			lb.Status.Git = &v1alpha1.GitStatus{Revision: "gitsync's"}
+			lb.Status.Git = &v1alpha1.GitStatus{HeldSummary: "gitsync's"}
 			for _, ip := range test.published {
 				lb.Status.LoadBalancer.Ingress = append(lb.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: ip})
 			}

@@ -129,11 +129,10 @@ type LocalReference struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// GitStatus is what gitsync knows of an applied object.
+// GitStatus is what gitsync knows of an applied object that is not as its tenant
+// asks for. The commit that an object came from is in its annotation
+// [AnnotationRevision].
 type GitStatus struct {
-	// revision is the last commit of main that changed the object's file.
-	// +optional
-	Revision string `json:"revision,omitempty"`
 	// held are the fields that a person changed on main and that therefore do
 	// not follow the tenant.
 	// +optional

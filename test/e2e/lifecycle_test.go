@@ -49,8 +49,8 @@ func TestServiceGetsItsAddressAndTraffic(t *testing.T) {
 	s.answers(address, 8080, app)
 	s.eventually("ports and revision of the LoadBalancer", func() error {
 		lb, err := s.loadBalancer(acme, "web")
-		if err == nil && (lb.Status.Ports != "8080/TCP" || lb.Status.Git == nil || lb.Status.Git.Revision == "") {
-			err = fmt.Errorf("ports %q, git %+v", lb.Status.Ports, lb.Status.Git)
+		if err == nil && (lb.Status.Ports != "8080/TCP" || lb.Annotations[v1alpha1.AnnotationRevision] == "") {
+			err = fmt.Errorf("ports %q, annotations %v", lb.Status.Ports, lb.Annotations)
 		}
 		return err
 	})
