@@ -294,8 +294,9 @@ func (s *statusReader) objectRow(lb *v1alpha1.LoadBalancer) objectRow {
 	}
 	row.Address = strings.Join(addresses, ",")
 	if git := lb.Status.Git; git != nil {
-		row.Held, row.Pending, row.Revision = len(git.Held), len(git.Pending), git.Revision
+		row.Held, row.Pending = len(git.Held), len(git.Pending)
 	}
+	row.Revision = lb.Annotations[v1alpha1.AnnotationRevision]
 	if at, waits := waitsSince(lb.Status.Conditions, lb.CreationTimestamp.Time); waits {
 		row.Lag = s.ago(at)
 	}
