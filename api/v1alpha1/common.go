@@ -133,6 +133,10 @@ type LocalReference struct {
 // asks for. The commit that an object came from is in its annotation
 // [AnnotationRevision].
 type GitStatus struct {
+	// revision is what earlier hubs wrote, and status branches of theirs still have:
+	// the commit that is in the annotation kubelb.k8c.io/revision.
+	// +optional
+	Revision string `json:"revision,omitempty"`
 	// held are the fields that a person changed on main and that therefore do
 	// not follow the tenant.
 	// +optional
