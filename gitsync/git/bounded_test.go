@@ -200,7 +200,7 @@ func BenchmarkPushOfMain(b *testing.B) {
 	var size int
 	for i := 0; b.Loop(); i++ {
 		tip = commitOn(b, s, tip, map[string]string{"tenants/tenant-0500/loadbalancers/shop/web.service.yaml": fmt.Sprintf("spec: new %d\n", i)})
-		objects, err := s.unsentBelow([]Hash{tip})
+		objects, err := s.newBelow([]Hash{tip}, true)
 		if err != nil {
 			b.Fatal(err)
 		}

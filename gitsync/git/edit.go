@@ -177,7 +177,7 @@ func (s *Store) apply(tree Hash, e *edit) (Hash, error) {
 	if slices.Equal(edited, entries) {
 		return tree, nil
 	}
-	return s.put(plumbing.TreeObject, data), nil
+	return s.putEdited(plumbing.TreeObject, data, tree), nil
 }
 
 // applyEntry returns what takes the place of old; a zero entry is an absent

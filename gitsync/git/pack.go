@@ -239,9 +239,8 @@ func (p *packReader) patch(d delta, base *object) error {
 	return nil
 }
 
-// writePack encodes objects whole, without looking for similar ones: a push
-// sends few of them.
-func writePack(objects []*object) ([]byte, error) {
+// writePack encodes objects.
+func writePack(objects []packed) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString("PACK")
 	b.Write(binary.BigEndian.AppendUint32(nil, 2))
@@ -259,6 +258,9 @@ func writePack(objects []*object) ([]byte, error) {
 			head = byte(size & 0x7f)
 		}
 		b.WriteByte(head)
+		if o.kind == plumbing.REFDeltaObject {
+			b.Write(o.base[:])
+		}
 		z.Reset(&b)
 		if _, err := z.Write(o.data); err != nil {
 			return nil, err

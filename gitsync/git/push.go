@@ -65,7 +65,7 @@ func (r *Remote) Push(ctx context.Context, s *Store, updates []RefUpdate, atomic
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	results, err := r.push(ctx, s, updates, atomic, (*Store).unsentBelow)
+	results, err := r.push(ctx, s, updates, atomic, (*Store).newBelow)
 	if lacksObjects(results) {
 		// The server dropped objects that it once had, or never had them. Send
 		// all that the commits need.
@@ -80,14 +80,17 @@ func (r *Remote) Push(ctx context.Context, s *Store, updates []RefUpdate, atomic
 func lacksObjects(results []RefResult) bool {
 	for _, res := range results {
 		var rejected *RejectedError
-		if errors.As(res.Err, &rejected) && rejected.Reason == "missing necessary objects" {
+		if errors.As(res.Err, &rejected) &&
+			(rejected.Reason == "missing necessary objects" || rejected.NotStored() && strings.Contains(strings.ToLower(rejected.Reason+rejected.Messages), "delta")) {
 			return true
 		}
 	}
 	return false
 }
 
-type collect func(s *Store, tips []Hash) ([]*object, error)
+// collect gathers what a pack has to hold so that the server has tips. thin: the
+// server takes differences to what it has.
+type collect func(s *Store, tips []Hash, thin bool) ([]packed, error)
 
 func (r *Remote) push(ctx context.Context, s *Store, updates []RefUpdate, atomic bool, objects collect) ([]RefResult, error) {
 	for _, u := range updates {
@@ -159,7 +162,7 @@ func (r *Remote) pushRequest(s *Store, updates []RefUpdate, atomic bool, can *ad
 	if deletes {
 		return req, nil // without a pack
 	}
-	news, err := objects(s, tips)
+	news, err := objects(s, tips, !can.offers("no-thin"))
 	if err != nil {
 		return nil, err
 	}
@@ -258,16 +261,26 @@ func (rep *report) results(updates []RefUpdate, cause error) []RefResult {
 	return results
 }
 
+// newBelow packs what was made here and not sent.
+func (s *Store) newBelow(tips []Hash, thin bool) ([]packed, error) {
+	objects, err := s.unsentBelow(tips)
+	if err != nil || !thin {
+		return whole(objects), err
+	}
+	return s.thin(objects), nil
+}
+
 // unsentBelow returns the objects at and below tips that were made here and
 // not sent.
 func (s *Store) unsentBelow(tips []Hash) ([]*object, error) {
 	return s.collect(tips, func(o *object) bool { return o.unsent })
 }
 
-// allBelow returns all objects that the tips need, but for older commits that
-// were sent and for files that are not held.
-func (s *Store) allBelow(tips []Hash) ([]*object, error) {
-	return s.collect(tips, func(o *object) bool { return int64(len(o.data)) == o.size })
+// allBelow packs all objects that the tips need, but for older commits that were
+// sent and for files that are not held.
+func (s *Store) allBelow(tips []Hash, _ bool) ([]packed, error) {
+	objects, err := s.collect(tips, func(o *object) bool { return int64(len(o.data)) == o.size })
+	return whole(objects), err
 }
 
 func (s *Store) collect(tips []Hash, take func(*object) bool) ([]*object, error) {

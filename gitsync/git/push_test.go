@@ -314,7 +314,7 @@ func TestPackRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pack, err := writePack(objects)
+	pack, err := writePack(whole(objects))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,8 @@ type object struct {
 
 	// unsent: made here, and not known to be at the server.
 	unsent bool
+	// from is the tree that a tree was edited from.
+	from Hash
 	// partial: a commit whose files may be missing (see Remote.Deepen).
 	partial bool
 }
@@ -99,11 +101,16 @@ func (s *Store) get(h Hash, kind plumbing.ObjectType) (*object, error) {
 
 // put adds an object made here.
 func (s *Store) put(kind plumbing.ObjectType, data []byte) Hash {
+	return s.putEdited(kind, data, Hash{})
+}
+
+// putEdited adds an object that was made from another one.
+func (s *Store) putEdited(kind plumbing.ObjectType, data []byte, from Hash) Hash {
 	h := hashOf(kind, data)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.objects[h] == nil {
-		s.objects[h] = &object{kind: kind, size: int64(len(data)), data: data, unsent: true}
+		s.objects[h] = &object{kind: kind, size: int64(len(data)), data: data, unsent: true, from: from}
 		s.bytes += int64(len(data))
 	}
 	return h

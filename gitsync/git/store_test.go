@@ -379,7 +379,7 @@ func TestFetchMalformedTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pack, err := writePack(objects)
+	pack, err := writePack(whole(objects))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,11 +181,16 @@ func encodeTree(entries []treeEntry) []byte {
 	slices.SortFunc(entries, compareKeys)
 	var b bytes.Buffer
 	for _, e := range entries {
-		b.WriteString(e.mode)
-		b.WriteByte(' ')
-		b.WriteString(e.name)
-		b.WriteByte(0)
-		b.Write(e.hash[:])
+		b.Write(e.encode(b.AvailableBuffer()))
 	}
 	return b.Bytes()
 }
+
+// encode appends the entry as it stands in a tree object.
+func (e treeEntry) encode(b []byte) []byte {
+	b = append(append(append(b, e.mode...), ' '), e.name...)
+	return append(append(b, 0), e.hash[:]...)
+}
+
+// size is the length of that.
+func (e treeEntry) size() uint64 { return uint64(len(e.mode) + 1 + len(e.name) + 1 + len(e.hash)) }
