@@ -18,6 +18,7 @@ package gitsync
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,7 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/describe"
 	"github.com/kubelb/gitops/gitsync/git"
+	"github.com/kubelb/gitops/gitsync/integrate"
 )
 
 // maxSingle is up to how many wishes each get a commit of their own in one push.
@@ -103,7 +105,45 @@ type commits struct {
 	generation         int64
 }
 
-// compose makes the commits for what was decided.
+// unfit is a decision that cannot be written.
+type unfit struct {
+	*decision
+	cause error
+}
+
+func (u *unfit) Error() string { return fmt.Sprintf("tenant %s: %v", u.tenant.name, u.cause) }
+func (u *unfit) Unwrap() error { return u.cause }
+
+// composeAll makes the commits for what was decided. What cannot be written of
+// one tenant is that tenant's problem: nothing of it moves, and the others go on.
+func (l *loop) composeAll(decisions []*decision) (commits, error) {
+	for range len(decisions) {
+		c, err := l.compose(decisions)
+		var u *unfit
+		if !errors.As(err, &u) || !git.OfContent(err) || u.refuse != nil {
+			return c, err
+		}
+		l.suspect(err)
+		if u.removes {
+			l.leaveLater(l.leaving[u.tenant.name], u.cause)
+			u.result = integrate.Result{}
+			continue
+		}
+		last, err := l.lastIntegrated(u.tenant.name)
+		if err != nil {
+			return c, err
+		}
+		u.give(last, v1alpha1.Problem{
+			Path: repo.TenantDir(u.tenant.name), Object: v1alpha1.KindTenant + " " + u.tenant.name, Reason: repo.ReasonMalformed,
+			Message: "nothing of this tenant's change is integrated, because it cannot be written to main: " + u.cause.Error(),
+			Remedy:  "change the document that the message names, in the tenant or on main",
+		})
+	}
+	return l.compose(decisions)
+}
+
+// compose makes the commits for what was decided. An error that concerns one
+// decision is an [unfit].
 func (l *loop) compose(decisions []*decision) (commits, error) {
 	c := commits{mainTree: l.main.Tree, baseTree: l.base.tree, generation: l.base.generation + 1}
 	tip := l.main.Hash
@@ -111,7 +151,7 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 	for _, g := range groups(decisions, l.subject) {
 		tree, err := l.store.Edit(c.mainTree, g.edits)
 		if err != nil {
-			return c, err
+			return c, &unfit{g.decision, err}
 		}
 		if tree == c.mainTree {
 			continue
@@ -125,20 +165,7 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 			newest[path] = tip
 		}
 	}
-	edits := map[string][]byte{}
-	for _, d := range decisions {
-		maps.Copy(edits, d.rebase)
-		maps.Copy(edits, d.result.Base)
-		if d.integrated == nil {
-			continue
-		}
-		content, err := repo.EncodeIntegrated(*d.integrated)
-		if err != nil {
-			return c, err
-		}
-		edits[repo.IntegratedPath(d.tenant.name)] = content
-	}
-	tree, err := l.store.Edit(c.baseTree, edits)
+	tree, err := l.composeBase(c.baseTree, decisions)
 	if err != nil {
 		return c, err
 	}
@@ -151,6 +178,37 @@ func (l *loop) compose(decisions []*decision) (commits, error) {
 	c.baseTree = tree
 	c.base, err = l.commitBase(decisions, tree, tip, c.generation)
 	return c, err
+}
+
+// composeBase writes what was decided into the tree of base/main: in one edit, or
+// where that fails one by one, which names the decision that cannot be written.
+func (l *loop) composeBase(tree git.Hash, decisions []*decision) (git.Hash, error) {
+	all := map[string][]byte{}
+	single := make([]map[string][]byte, len(decisions))
+	for i, d := range decisions {
+		edits := map[string][]byte{}
+		maps.Copy(edits, d.rebase)
+		maps.Copy(edits, d.result.Base)
+		if d.integrated != nil {
+			content, err := repo.EncodeIntegrated(*d.integrated)
+			if err != nil {
+				return tree, &unfit{d, fmt.Errorf("%w: %w", git.ErrMalformed, err)}
+			}
+			edits[repo.IntegratedPath(d.tenant.name)] = content
+		}
+		single[i] = edits
+		maps.Copy(all, edits)
+	}
+	edited, err := l.store.Edit(tree, all)
+	if err == nil {
+		return edited, nil
+	}
+	for i, d := range decisions {
+		if _, err := l.store.Edit(tree, single[i]); err != nil {
+			return tree, &unfit{d, err}
+		}
+	}
+	return tree, err
 }
 
 // subject says in the user's words what a document's change on main is.

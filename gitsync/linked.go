@@ -217,20 +217,16 @@ func (t *tenant) away() *v1alpha1.Problem {
 }
 
 // launch hands what a link's tenants have to know over to it.
-func (l *loop) launch(k *link, due []*news) error {
-	var updates []git.RefUpdate
-	for _, n := range due {
-		if err := l.commitStatus(n); err != nil {
-			return err
-		}
-		updates = append(updates, git.RefUpdate{Name: repo.StatusRef(n.tenant.name), Old: n.tenant.status.tip, New: n.commit})
+func (l *loop) launch(k *link, due []*news) {
+	due, updates := l.commitStatuses(due)
+	if len(due) == 0 {
+		return
 	}
 	k.flying = due
 	k.mu.Lock()
 	k.out = updates
 	k.mu.Unlock()
 	k.poke()
-	return nil
 }
 
 // settlePush takes over what became of a push of status branches to a link's

@@ -94,7 +94,8 @@ func (t *tenant) measure() {
 	measured.by[t.name] = t
 	heldFields.WithLabelValues(t.name).Set(float64(len(t.outcome.Held)))
 	pendingFields.WithLabelValues(t.name).Set(float64(len(t.outcome.Pending)))
-	tenantProblems.WithLabelValues(t.name).Set(float64(len(t.problems())))
+	_, problems := t.problems()
+	tenantProblems.WithLabelValues(t.name).Set(float64(problems))
 }
 
 // unmeasure is for a tenant that is gone, or that is another loop's.

@@ -34,7 +34,7 @@ import (
 // push where the server offers it, else base first, so that a hub that dies in
 // between finds a base whose main commit does not exist and ignores it.
 func (l *loop) push(ctx context.Context, decisions []*decision) error {
-	c, err := l.compose(decisions)
+	c, err := l.composeAll(decisions)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ package gitsync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -75,7 +76,7 @@ func (l *loop) adoptStatus(t *tenant, tip git.Hash) {
 	t.untold = t.untold || s.refused != ""
 	generation := s.generation
 	told := s.hubKeys
-	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed, grows: s.grows, forcedAt: s.forcedAt}
+	*s = statusBranch{known: true, tip: tip, generation: generation, dirty: s.dirty, pushed: s.pushed, grows: s.grows, forcedAt: s.forcedAt, unfit: s.unfit}
 	defer func() { t.untold = t.untold || !slices.Equal(s.hubKeys, told) }()
 	if tip.IsZero() || l.notFetched(t, repo.StatusRef(t.name)) != "" {
 		return // nothing, or not ours: written over
@@ -135,7 +136,7 @@ func (l *loop) report(ctx context.Context) {
 		if k == nil {
 			err = l.pushStatus(ctx, due)
 		} else {
-			err = l.launch(k, due)
+			l.launch(k, due)
 		}
 		if err != nil && ctx.Err() == nil {
 			l.finishLook(ctx, err)
@@ -167,6 +168,14 @@ func (l *loop) gather(ctx context.Context, t *tenant) (*news, error) {
 		if err != nil {
 			return nil, err
 		}
+		fits := len(content) <= repo.MaxFileSize
+		t.untold = t.untold || fits != (s.unfit[path] == "")
+		if !fits {
+			s.unfit[path] = fmt.Sprintf("it has %d bytes, at most %d are read", len(content), repo.MaxFileSize)
+			delete(s.dirty, path) // until it changes
+			continue
+		}
+		delete(s.unfit, path)
 		if urgency := report.UrgencyOf(path, old.Data, content); urgency != report.None {
 			n.edits[path] = content
 			n.urgency = max(n.urgency, urgency)
@@ -229,10 +238,11 @@ func (l *loop) render(ctx context.Context, path string, key client.ObjectKey) ([
 	if err := l.client.Get(ctx, key, object); err != nil {
 		return nil, client.IgnoreNotFound(err)
 	}
-	if at, content, err := report.File(object); err == nil && at == path {
-		return content, nil
+	if at, err := repo.PathOf(object); err != nil || at != path {
+		return nil, nil //nolint:nilerr // its labels were edited: it is no longer the file's object
 	}
-	return nil, nil // its labels were edited: it is no longer the file's object
+	_, content, err := report.File(object)
+	return content, err
 }
 
 // dueAt says when news may be pushed.
@@ -275,12 +285,9 @@ func (l *loop) reportDue(time.Time) (next time.Time) {
 // pushStatus makes one commit per tenant and pushes them together; each ref
 // counts for itself.
 func (l *loop) pushStatus(ctx context.Context, due []*news) error {
-	var updates []git.RefUpdate
-	for _, n := range due {
-		if err := l.commitStatus(n); err != nil {
-			return err
-		}
-		updates = append(updates, git.RefUpdate{Name: repo.StatusRef(n.tenant.name), Old: n.tenant.status.tip, New: n.commit})
+	due, updates := l.commitStatuses(due)
+	if len(due) == 0 {
+		return nil
 	}
 	results, err := l.remote.Push(ctx, l.store, updates, false)
 	if len(results) == len(due) {
@@ -291,6 +298,27 @@ func (l *loop) pushStatus(ctx context.Context, due []*news) error {
 		return nil // what was refused says so itself
 	}
 	return err
+}
+
+// commitStatuses makes the commits that can be made, and the updates of their
+// branches. One that cannot is its tenant's problem.
+func (l *loop) commitStatuses(due []*news) (made []*news, updates []git.RefUpdate) {
+	for _, n := range due {
+		s := &n.tenant.status
+		if err := l.commitStatus(n); err != nil {
+			l.trouble(err, "cannot write a status", n.tenant.name)
+			s.unfit[""], n.tenant.untold = err.Error(), true
+			s.retry.failed(l.now())
+			continue
+		}
+		if s.unfit[""] != "" {
+			delete(s.unfit, "")
+			s.retry, n.tenant.untold = retry{}, true
+		}
+		made = append(made, n)
+		updates = append(updates, git.RefUpdate{Name: repo.StatusRef(n.tenant.name), Old: s.tip, New: n.commit})
+	}
+	return made, updates
 }
 
 // commitStatus makes the next commit of a tenant's status branch. On a tip that

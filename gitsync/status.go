@@ -105,10 +105,10 @@ func (l *loop) writeState(ctx context.Context, t *tenant) error {
 
 // stateOf is what a tenant is told of itself.
 func (l *loop) stateOf(ctx context.Context, t *tenant, conditions []metav1.Condition) v1alpha1.TenantStateStatus {
-	problems := t.problems()
+	problems, count := t.problems()
 	status := v1alpha1.TenantStateStatus{
 		Version: l.options.Version, RepositoryID: l.id, AppliedRevision: t.applied.revision,
-		ProblemCount: int32(len(problems)), Problems: first(problems),
+		ProblemCount: int32(count), Problems: problems,
 		HeldCount: int32(len(t.outcome.Held)), Held: first(t.outcome.Held),
 		PendingCount: int32(len(t.outcome.Pending)), Pending: first(t.outcome.Pending),
 		SourceGone:   slices.Clone(t.outcome.SourceGone),
@@ -133,7 +133,7 @@ func (t *tenant) trouble() *failure {
 	if t.refused != nil {
 		return &failure{reason: t.refused.Reason, message: t.refused.Message + ": " + t.refused.Remedy, stalled: true}
 	}
-	for _, p := range t.problems() {
+	for _, p := range slices.Concat(t.outcome.Problems, t.applied.problems[repo.TenantDir(t.name)]) {
 		if p.Reason == v1alpha1.ReasonApplyGuarded {
 			return &failure{reason: p.Reason, message: p.Message + ": " + p.Remedy, stalled: true}
 		}
@@ -169,10 +169,12 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) error {
 	if t.toldGit != nil {
 		before = t.toldGit
 	}
-	problems := append(t.problems(), t.notes()...)
+	problems, count := t.problems()
+	notes := t.notes()
+	problems, count = v1alpha1.FirstProblems(append(problems, notes...)), count+len(notes)
 	now := &v1alpha1.TenantGitStatus{
 		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
-		ProblemCount: int32(len(problems)), Problems: first(problems), Review: t.reviewStatus(),
+		ProblemCount: int32(count), Problems: problems, Review: t.reviewStatus(),
 		HubKeys: t.status.hubKeys,
 	}
 	if before != nil && equality.Semantic.DeepEqual(before, now) {
@@ -352,7 +354,7 @@ func (l *loop) writeSource(ctx context.Context) {
 	sourceReady.WithLabelValues(l.key.String()).Set(ready)
 	status := v1alpha1.GitSourceStatus{
 		RepositoryID: l.id, LastHandledReconcileAt: l.source.Annotations[v1alpha1.AnnotationReconcile],
-		ProblemCount: int32(len(problems)), Problems: first(problems), Revision: l.source.Status.Revision,
+		ProblemCount: int32(len(problems)), Problems: v1alpha1.FirstProblems(problems), Revision: l.source.Status.Revision,
 	}
 	if n := l.refusals(); f == nil && n > 0 {
 		f = &failure{reason: v1alpha1.ReasonPushFailed, message: fmt.Sprintf("the Git server refuses the status branches of %d tenants; their problems say why", n)}

@@ -117,13 +117,16 @@ func (l *loop) decideAll(ctx context.Context) ([]*decision, error) {
 		}
 		l.want(t)
 		d, err := l.decide(ctx, t, now)
+		if git.OfContent(err) {
+			d, err = l.stay(t, now, err)
+		}
 		if err == nil && l.damaged {
 			err = errDamaged
 		}
-		if err != nil {
-			return nil, fmt.Errorf("tenant %s: %w", name, err)
+		if err == nil {
+			err = l.explainHeld(ctx, &d.result)
 		}
-		if err := l.explainHeld(ctx, &d.result); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", name, err)
 		}
 		decisions = append(decisions, d)
@@ -140,6 +143,28 @@ func (l *loop) see(t *tenant) seen {
 		confirm:    t.object.Annotations[v1alpha1.AnnotationConfirm], generation: t.object.Generation, known: true,
 		unfetched: l.notFetched(t, repo.IntentRef(t.name)) + l.notFetched(t, repo.ReviewRef(t.name)),
 	}
+}
+
+// stay is the decision that moves nothing, because of what somebody wrote into a
+// branch that this tenant's step needs. It is that tenant's problem alone.
+func (l *loop) stay(t *tenant, now seen, cause error) (*decision, error) {
+	d := &decision{tenant: t, seen: now}
+	d.seen.lacking = l.suspectMissing(cause)
+	last, err := l.lastIntegrated(t.name)
+	d.give(last, v1alpha1.Problem{
+		Path: repo.TenantDir(t.name), Object: v1alpha1.KindTenant + " " + t.name, Reason: repo.ReasonMalformed,
+		Message: "nothing of this tenant is integrated, because a tree or a commit cannot be read: " + cause.Error(),
+		Remedy:  "find in the message which one, and write over it: what is programmed stays until then",
+	})
+	return d, err
+}
+
+// give makes a decision one that moves nothing and tells why.
+func (d *decision) give(last repo.Integrated, p v1alpha1.Problem) {
+	p = p.Bounded()
+	problems := d.result.Problems
+	*d = decision{tenant: d.tenant, seen: d.seen, tip: d.tip, record: last, refuse: &p, review: d.tenant.review.branch, frozen: true}
+	d.result.Problems = problems
 }
 
 // decide takes one tenant's step. Trees that cannot be read are that tenant's
@@ -230,7 +255,7 @@ func (s seen) confirmed() bool { return !s.intent.IsZero() && s.confirm == s.int
 func unreadable(tenant string, err error) *v1alpha1.Problem {
 	return &v1alpha1.Problem{
 		Path: repo.TenantDir(tenant), Object: v1alpha1.KindTenant + " " + tenant, Reason: repo.ReasonMalformed,
-		Message: "the intent branch cannot be read: " + err.Error(), Remedy: "let the tenant's CCM write the branch anew",
+		Message: v1alpha1.Printable("the intent branch cannot be read: "+err.Error(), v1alpha1.MaxMessage), Remedy: "let the tenant's CCM write the branch anew",
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 	"github.com/kubelb/gitops/gitsync/integrate"
@@ -117,37 +118,35 @@ type statusBranch struct {
 	// continued instead.
 	forced, grows bool
 	forcedAt      int64
+	// unfit says why files cannot be told as they are, by path, or by "" of all: the
+	// branch keeps their last version.
+	unfit map[string]string
 }
 
 func newTenant(name string) *tenant {
 	return &tenant{
 		name:    name,
 		applied: applied{problems: map[string][]v1alpha1.Problem{}, retry: map[string]bool{}},
-		status:  statusBranch{dirty: map[string]client.ObjectKey{}},
+		status:  statusBranch{dirty: map[string]client.ObjectKey{}, unfit: map[string]string{}},
 		regit:   map[string]bool{},
 	}
 }
 
 func (t *tenant) suspended() bool { return t.object.Spec.Suspend }
 
-// problems are all mistakes in the tenant's files, in the order of their paths,
-// each once.
-func (t *tenant) problems() []v1alpha1.Problem {
+// problems are the mistakes in the tenant's files, in the order of their paths,
+// each once: the first of them, as many as a status lists, and how many there are.
+func (t *tenant) problems() (listed []v1alpha1.Problem, count int) {
 	all := slices.Concat(t.mistakes, t.outcome.Problems)
-	if t.refused != nil {
-		all = append(all, *t.refused)
-	}
-	if away := t.away(); away != nil {
-		all = append(all, *away)
-	}
-	if t.status.refused != "" {
-		all = append(all, *t.refusal())
-	}
-	for _, p := range []*v1alpha1.Problem{t.review.problem, t.review.unforged} {
+	for _, p := range []*v1alpha1.Problem{t.refused, t.away(), t.review.problem, t.review.unforged} {
 		if p != nil {
 			all = append(all, *p)
 		}
 	}
+	if t.status.refused != "" {
+		all = append(all, *t.refusal())
+	}
+	all = append(all, t.unsaid()...)
 	all = append(all, t.unverified...)
 	for _, problems := range t.applied.problems {
 		all = append(all, problems...)
@@ -155,7 +154,20 @@ func (t *tenant) problems() []v1alpha1.Problem {
 	slices.SortFunc(all, func(a, b v1alpha1.Problem) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message))
 	})
-	return slices.Compact(all)
+	all = slices.Compact(all)
+	return v1alpha1.FirstProblems(all), len(all) + t.outcome.MoreProblems
+}
+
+// unsaid are the problems of what the tenant cannot be told.
+func (t *tenant) unsaid() (problems []v1alpha1.Problem) {
+	for path, why := range t.status.unfit {
+		problems = append(problems, v1alpha1.Problem{
+			Path: cmp.Or(path, repo.TenantDir(t.name)), Object: v1alpha1.KindTenant + " " + t.name, Reason: v1alpha1.ReasonPushFailed,
+			Message: "the tenant is told what was so far, because this cannot be written to its status branch: " + why,
+			Remedy:  "make the tenant's documents fewer or smaller; if it stays, look at the hub's log",
+		})
+	}
+	return v1alpha1.FileProblems(problems, 0)
 }
 
 // gitStatus is what the object at a path shows of Git; empty if it is as the

@@ -77,6 +77,9 @@ func Decode(path string, file File) (Object, []v1alpha1.Problem) {
 	if len(problems) == 0 { // else what is not read would seem to be missing
 		problems = located(path, v1alpha1.Validate(object))
 	}
+	if len(problems) == 0 {
+		problems = located(path, checkCanonical(file, object))
+	}
 	if len(problems) > 0 {
 		return nil, problems
 	}
@@ -120,7 +123,9 @@ func decode(path string, file File, form form) (Object, []v1alpha1.Problem) {
 		err = fmt.Errorf("a TenantState is only on status branches")
 	}
 	if err != nil {
-		return nil, []v1alpha1.Problem{{Path: path, Reason: ReasonUnknownPath, Message: err.Error(), Remedy: "remove the file, or move it to where " + manual + " says"}}
+		return nil, []v1alpha1.Problem{v1alpha1.Problem{
+			Path: path, Reason: ReasonUnknownPath, Message: err.Error(), Remedy: "remove the file, or move it to where " + manual + " says",
+		}.Bounded()}
 	}
 	if bad := checkFile(file); bad != nil {
 		return nil, located(path, []v1alpha1.Problem{*bad})
@@ -156,11 +161,12 @@ func decode(path string, file File, form form) (Object, []v1alpha1.Problem) {
 
 const manual = "docs/repository.md"
 
-// located says where problems are.
+// located says where problems are, in words and numbers that a status can take.
 func located(path string, problems []v1alpha1.Problem) []v1alpha1.Problem {
 	p, _ := ParsePath(path)
+	problems = v1alpha1.FileProblems(problems, 0)
 	for i := range problems {
-		problems[i].Path, problems[i].Object = path, p.Source()
+		problems[i].Path, problems[i].Object = v1alpha1.Printable(path, v1alpha1.MaxObject), p.Source()
 	}
 	return problems
 }
@@ -175,6 +181,27 @@ func checkFile(file File) *v1alpha1.Problem {
 		return &v1alpha1.Problem{Reason: ReasonTooLarge, Message: fmt.Sprintf("the file has %d bytes, at most %d are read", max(file.Size, int64(len(file.Data))), MaxFileSize), Remedy: "make the document smaller"}
 	case !utf8.Valid(file.Data) || bytes.IndexByte(file.Data, 0) >= 0:
 		return &v1alpha1.Problem{Reason: ReasonNotText, Message: "the file is not UTF-8 text", Remedy: "write the document as UTF-8"}
+	}
+	return nil
+}
+
+// mayGrow is the size from which a document may become too large when it is
+// written canonically: a line of the deepest list that is read takes about sixty
+// times what two characters of a list in brackets do.
+const mayGrow = MaxFileSize / maxDepth
+
+// checkCanonical refuses a document that could not be written again.
+func checkCanonical(file File, object Object) []v1alpha1.Problem {
+	if len(file.Data) < mayGrow {
+		return nil
+	}
+	content, err := Encode(object)
+	switch {
+	case err != nil:
+		return []v1alpha1.Problem{{Reason: ReasonMalformed, Message: "the document cannot be written again: " + err.Error(), Remedy: "correct the document"}}
+	case len(content) > MaxFileSize:
+		return []v1alpha1.Problem{{Reason: ReasonTooLarge, Remedy: "make the document smaller",
+			Message: fmt.Sprintf("written out, the document has %d bytes, at most %d are read", len(content), MaxFileSize)}}
 	}
 	return nil
 }
@@ -226,7 +253,7 @@ func checkIntent(text []byte, object Object) (problems []v1alpha1.Problem) {
 		forbid("status", "remove the field")
 	}
 	for _, key := range slices.Sorted(maps.Keys(document.Metadata)) {
-		if !slices.Contains(metadataKeys, key) {
+		if !slices.Contains(metadataKeys, key) && len(problems) <= v1alpha1.MaxFileProblems {
 			forbid("metadata."+key, "remove the field")
 		}
 	}
@@ -256,7 +283,7 @@ func toJSON(data []byte) ([]byte, error) {
 	}
 	text, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
-		return nil, fmt.Errorf("not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, fmt.Errorf("not YAML: %s", strings.ReplaceAll(strings.TrimPrefix(err.Error(), "yaml: "), "\n  ", " "))
 	}
 	return text, nil
 }

@@ -30,6 +30,9 @@ const (
 	MaxMessage = 1024
 	// MaxObject bounds Problem.object and Problem.field.
 	MaxObject = 512
+	// MaxFileProblems is how many problems of one file or object are told; the last
+	// one counts the rest.
+	MaxFileProblems = 16
 	// MaxName bounds the name of a person, such as a commit's author.
 	MaxName = 256
 )
@@ -82,4 +85,46 @@ func (p Problem) Bounded() Problem {
 	p.Message = Printable(p.Message, MaxMessage)
 	p.Remedy = Printable(p.Remedy, MaxMessage)
 	return p
+}
+
+// FileProblems returns the problems of one file or object as they are told: each
+// bounded, and no more than MaxFileProblems, of which the last one says how many
+// there are besides. more is the number of those that are not among the problems.
+func FileProblems(problems []Problem, more int) []Problem {
+	if len(problems) > MaxFileProblems || more > 0 && len(problems) == MaxFileProblems {
+		more += len(problems) - (MaxFileProblems - 1)
+		problems = problems[:MaxFileProblems-1]
+	}
+	var out []Problem
+	for _, p := range problems {
+		out = append(out, p.Bounded())
+	}
+	if more > 0 {
+		rest := Problem{Reason: ReasonInvalid, Message: fmt.Sprintf("%d more mistakes are not listed", more), Remedy: "correct those that are listed first"}
+		if n := len(out); n > 0 {
+			rest.Path, rest.Object = out[n-1].Path, out[n-1].Object
+		}
+		out = append(out, rest)
+	}
+	return out
+}
+
+// maxListedBytes bounds the texts of all problems in one status: it is a file of
+// a status branch, and files have a limit.
+const maxListedBytes = 64 << 10
+
+// FirstProblems returns as many of the problems as a status lists: at most
+// MaxListed, of at most 64 KiB of text together. The status counts them all.
+func FirstProblems(all []Problem) []Problem {
+	var out []Problem
+	size := 0
+	for _, p := range all {
+		p = p.Bounded()
+		size += len(p.Path) + len(p.Object) + len(p.Field) + len(p.Reason) + len(p.Message) + len(p.Remedy)
+		if len(out) == MaxListed || size > maxListedBytes {
+			break
+		}
+		out = append(out, p)
+	}
+	return out
 }

@@ -70,7 +70,7 @@ func Validate(object runtime.Object) []Problem {
 	default:
 		v.invalid("kind", fmt.Sprintf("%T is not a kind of this API", object), "use one of its kinds")
 	}
-	return v.problems
+	return v.found()
 }
 
 // The limits of lists, as in the CRDs.
@@ -84,14 +84,21 @@ const (
 	maxListLength = 16
 )
 
-// validator collects the mistakes of one object.
+// validator collects the mistakes of one object, the first of them in words.
 type validator struct {
 	problems []Problem
+	more     int // that are only counted
 }
 
 func (v *validator) invalid(field, message, remedy string) {
-	v.problems = append(v.problems, Problem{Field: field, Reason: ReasonInvalid, Message: message, Remedy: remedy})
+	if len(v.problems) >= MaxFileProblems {
+		v.more++
+		return
+	}
+	v.problems = append(v.problems, Problem{Field: field, Reason: ReasonInvalid, Message: message, Remedy: remedy}.Bounded())
 }
+
+func (v *validator) found() []Problem { return FileProblems(v.problems, v.more) }
 
 func (v *validator) meta(m metav1.ObjectMeta) {
 	if why := validation.IsDNS1123Subdomain(m.Name); len(why) > 0 {
@@ -234,7 +241,8 @@ func (v *validator) unique(field string, entries []string) {
 }
 
 // at returns the path of an element of a map or keyed list.
-func at(field, key string) string { return field + "[" + key + "]" }
+// A key that is no name is cut: a path is made for each mistake.
+func at(field, key string) string { return field + "[" + Printable(key, 128) + "]" }
 
 // index returns the path of an element of a list without keys.
 func index(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }

@@ -67,7 +67,9 @@ type Result struct {
 	// Pending are fields of the intent that wait.
 	Pending []v1alpha1.PendingField
 	// Problems are the mistakes that made something wait or stay.
-	Problems []v1alpha1.Problem
+	// There are at most maxProblems; MoreProblems is how many are left out.
+	Problems     []v1alpha1.Problem
+	MoreProblems int
 	// SourceGone are documents of main that came from a source object of which
 	// neither intent nor base knows: they must not be programmed.
 	SourceGone []string
@@ -84,6 +86,21 @@ const (
 	// source object belongs.
 	ReasonHandMade = "HandMade"
 )
+
+// maxProblems bounds the problems of one step: more than a status lists, since
+// those of main are listed with them.
+const maxProblems = 2 * v1alpha1.MaxListed
+
+// report adds problems to the result.
+func (s *step) report(problems ...v1alpha1.Problem) {
+	for _, p := range problems {
+		if len(s.out.Problems) >= maxProblems {
+			s.out.MoreProblems++
+			continue
+		}
+		s.out.Problems = append(s.out.Problems, p.Bounded())
+	}
+}
 
 // guardMinimum is the number of removals that no guard asks about.
 const guardMinimum = 5
@@ -125,7 +142,7 @@ func (s *step) guard() {
 		return
 	}
 	s.out.Guarded = true
-	s.out.Problems = append(s.out.Problems, v1alpha1.Problem{
+	s.report(v1alpha1.Problem{
 		Path:    repo.TenantDir(s.in.Tenant),
 		Object:  v1alpha1.KindTenant + " " + s.in.Tenant,
 		Reason:  v1alpha1.ReasonApplyGuarded,
@@ -158,7 +175,7 @@ func (s *step) foreign(path string) {
 func (s *step) refuse(problems []v1alpha1.Problem) {
 	for _, problem := range problems {
 		problem.Message = "intent/" + s.in.Tenant + ": " + problem.Message
-		s.out.Problems = append(s.out.Problems, problem)
+		s.report(problem)
 	}
 }
 

@@ -85,11 +85,11 @@ func (s *step) wish(path string, p repo.Path) {
 	}
 	if known || gone { // else people made it by hand, and there is nothing to hold it against
 		for _, field := range diff(v.base, v.main) {
-			s.out.Held = append(s.out.Held, v1alpha1.HeldField{Path: path, Field: field})
+			s.out.Held = append(s.out.Held, v1alpha1.HeldField{Path: path, Field: v1alpha1.Printable(field, v1alpha1.MaxObject)})
 		}
 	}
 	for _, field := range diff(v.base, i.doc) {
-		s.out.Pending = append(s.out.Pending, v1alpha1.PendingField{Path: path, Field: field, Reason: reason})
+		s.out.Pending = append(s.out.Pending, v1alpha1.PendingField{Path: path, Field: v1alpha1.Printable(field, v1alpha1.MaxObject), Reason: reason})
 	}
 }
 
@@ -126,7 +126,7 @@ func (s *step) decide(schema *schema, path string, p repo.Path, i side, base any
 	stay := verdict{main: m.doc, base: base, proposed: m.doc}
 	tenants := i.doc != nil || base != nil
 	if tenants {
-		s.out.Problems = append(s.out.Problems, m.problems...)
+		s.report(m.problems...)
 	}
 	switch {
 	case i.broken():
@@ -137,7 +137,7 @@ func (s *step) decide(schema *schema, path string, p repo.Path, i side, base any
 	case m.broken() && i.doc != nil:
 		return stay, v1alpha1.PendingInvalid
 	case handMade(i, m):
-		s.out.Problems = append(s.out.Problems, handMadeProblem(path, p))
+		s.report(handMadeProblem(path, p))
 		return stay, v1alpha1.PendingInvalid
 	}
 	tip := merge{schema: schema, review: s.in.Review, resealed: resealed(i, base, m)}
@@ -147,7 +147,7 @@ func (s *step) decide(schema *schema, path string, p repo.Path, i side, base any
 			continue
 		}
 		if problems := schema.check(path, doc); len(problems) > 0 {
-			s.out.Problems = append(s.out.Problems, problems...)
+			s.report(problems...)
 			return stay, v1alpha1.PendingInvalid
 		}
 	}

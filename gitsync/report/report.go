@@ -46,6 +46,8 @@ func File(object repo.Object) (path string, content []byte, err error) {
 	if state, ok := object.(*v1alpha1.TenantState); ok {
 		state = state.DeepCopy()
 		state.Status.LastUpdated = metav1.Time{}
+		// Nobody in the tenant waits for what has no source there.
+		state.Status.SourceGone = state.Status.SourceGone[:min(len(state.Status.SourceGone), v1alpha1.MaxListed)]
 		object = state
 	}
 	content, err = repo.EncodeStatus(object)
