@@ -87,6 +87,42 @@ func TestCheckIntent(t *testing.T) {
 	}
 }
 
+// TestCheckIntentWithBadValues: every trailer with every bad value is refused with
+// words that can be shown, or says what a good one says.
+func TestCheckIntentWithBadValues(t *testing.T) {
+	fine := map[string]string{
+		repo.TrailerRepository: "r", repo.TrailerBranch: "intent/acme", repo.TrailerTenant: "acme",
+		repo.TrailerGeneration: "8", repo.TrailerCluster: clusterOf("one"), repo.TrailerEpoch: "3", repo.TrailerDeletes: "1",
+	}
+	if len(badTexts) < 60 {
+		t.Fatalf("only %d bad values", len(badTexts))
+	}
+	for key := range fine {
+		for _, bad := range badTexts {
+			c := git.Commit{Hash: git.Hash{1}}
+			for k, value := range fine {
+				if k == key {
+					value = bad
+				}
+				c.Trailers = append(c.Trailers, git.Trailer{Key: k, Value: value})
+			}
+			for _, confirmed := range []bool{false, true} {
+				p := checkIntent(c, expected{repository: "r", tenant: "acme", last: repo.Integrated{Generation: 7, Epoch: 3, Cluster: clusterOf("one")}, confirmed: confirmed})
+				switch {
+				case p == nil && !(key == repo.TrailerDeletes && bad == ""):
+					t.Errorf("%s with %.40q is taken", key, bad)
+				case p != nil && (*p != p.Bounded() || p.Remedy == ""):
+					t.Errorf("%s with %.40q: not fit to be told: %.200q", key, bad, *p)
+				}
+			}
+			record := repo.Integrated{Generation: c.Trailers.Number(repo.TrailerGeneration), Epoch: c.Trailers.Number(repo.TrailerEpoch), Cluster: clusterIn(c)}
+			if data, err := repo.EncodeIntegrated(record); err != nil || len(data) > 200 || record.Generation+1 < 1 || record.Epoch+1 < 1 {
+				t.Errorf("%s with %.40q is recorded as %+v, %v", key, bad, record, err)
+			}
+		}
+	}
+}
+
 func TestTheIntegratedCommitIsNotJudgedAgain(t *testing.T) {
 	c := commitWith(t, git.Trailers{
 		{Key: repo.TrailerRepository, Value: "r"}, {Key: repo.TrailerBranch, Value: "intent/acme"}, {Key: repo.TrailerTenant, Value: "acme"},

@@ -186,10 +186,22 @@ func (s *stepper) run(at int, m manner) {
 	ctx, kill := context.WithCancel(s.t.Context())
 	defer kill()
 	s.cut.set(at, m, kill)
-	l := newLoop(client.ObjectKey{Namespace: hubNamespace, Name: s.source}, s.supervisor, newInbox())
+	l := s.begin()
 	defer l.end()
+	s.drive(ctx, l)
+}
+
+// begin makes a loop as a hub that starts has it.
+func (s *stepper) begin() *loop {
+	l := newLoop(client.ObjectKey{Namespace: hubNamespace, Name: s.source}, s.supervisor, newInbox())
 	clear(s.known)
 	l.inbox.wakeUp()
+	return l
+}
+
+// drive takes turns until nothing is due any more, or until the loop is killed.
+func (s *stepper) drive(ctx context.Context, l *loop) {
+	s.t.Helper()
 	for turns := 0; ; turns++ {
 		news := s.tell(l)
 		l.turn(ctx, l.inbox.take())
