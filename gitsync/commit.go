@@ -123,7 +123,7 @@ func (l *loop) composeAll(decisions []*decision) (commits, error) {
 		if !errors.As(err, &u) || !git.OfContent(err) || u.refuse != nil {
 			return c, err
 		}
-		l.suspect(err)
+		lacking := l.suspectMissing(err)
 		if u.removes {
 			l.leaveLater(l.leaving[u.tenant.name], u.cause)
 			u.result = integrate.Result{}
@@ -133,6 +133,7 @@ func (l *loop) composeAll(decisions []*decision) (commits, error) {
 		if err != nil {
 			return c, err
 		}
+		u.seen.lacking = lacking
 		u.give(last, v1alpha1.Problem{
 			Path: repo.TenantDir(u.tenant.name), Object: v1alpha1.KindTenant + " " + u.tenant.name, Reason: repo.ReasonMalformed,
 			Message: "nothing of this tenant's change is integrated, because it cannot be written to main: " + u.cause.Error(),

@@ -171,7 +171,7 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) error {
 	}
 	problems, count := t.problems()
 	notes := t.notes()
-	problems, count = v1alpha1.FirstProblems(append(problems, notes...)), count+len(notes)
+	problems, count = v1alpha1.FirstProblems(append(notes, problems...)), count+len(notes)
 	now := &v1alpha1.TenantGitStatus{
 		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
 		ProblemCount: int32(count), Problems: problems, Review: t.reviewStatus(),

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -43,7 +44,7 @@ type truth struct {
 	followed, shadow git.Hash
 	dirs             map[string]git.Hash
 	// vain are the newest approvals on main that count for nothing.
-	vain []vain
+	vain []repo.VainApproval
 	// unrecorded: base/main does not say so yet.
 	unrecorded bool
 }
@@ -106,8 +107,12 @@ func (l *loop) judge(ctx context.Context) (truth, error) {
 	if err != nil {
 		return now, err
 	}
+	vain, err := l.readVain()
+	if err != nil {
+		return now, err
+	}
 	if !l.verifies() {
-		now.unrecorded = recorded
+		now.unrecorded = recorded || len(vain) > 0
 		return now, nil
 	}
 	v := l.verifier()
@@ -120,12 +125,12 @@ func (l *loop) judge(ctx context.Context) (truth, error) {
 	if l.truth.from.generation != l.source.Generation {
 		in.Again = v.again(in.Before)
 	}
-	if in.Steps, in.Approved, err = v.steps(ctx, last); err != nil {
+	if in.Steps, in.Approved, err = v.steps(ctx, last, vain); err != nil {
 		return now, err
 	}
-	now.vain = newest(l.truth.vain, v.vain)
+	now.vain = v.vain
 	now.overrides = trust.Judge(in)
-	now.unrecorded = last != l.main.Hash || !maps.Equal(now.overrides, in.Before)
+	now.unrecorded = last != l.main.Hash || !slices.Equal(now.vain, vain) || !maps.Equal(now.overrides, in.Before)
 	if len(now.overrides) == 0 {
 		return now, nil
 	}
@@ -141,18 +146,14 @@ func (l *loop) judge(ctx context.Context) (truth, error) {
 	return now, nil
 }
 
-// maxVain is how many approvals that count for nothing are told.
-const maxVain = 16
-
-// newest are the newest entries of two lists, each once.
-func newest(before, now []vain) []vain {
-	all := slices.Clone(before)
-	for _, a := range now {
-		if !slices.Contains(all, a) {
-			all = append(all, a)
-		}
+// readVain reads the approvals that count for nothing.
+func (l *loop) readVain() ([]repo.VainApproval, error) {
+	file, ok, err := l.store.File(l.base.tree, repo.VainPath)
+	if err != nil || !ok {
+		return nil, err
 	}
-	return all[max(len(all)-maxVain, 0):]
+	v, err := repo.DecodeVain(file.Data)
+	return v.Approvals, err
 }
 
 // readOverrides reads what base/main says of main as of the commit last.
@@ -295,9 +296,16 @@ func (l *loop) carry(d *decision, in integrate.Input, from *git.Store, intent gi
 // push: newest are the commits that changed paths in it.
 func (l *loop) record(tree, main git.Hash, decisions []*decision, newest map[string]git.Hash) (git.Hash, error) {
 	if len(l.truth.overrides) == 0 && !l.truth.unrecorded {
-		return tree, nil
+		return tree, nil // nor are there approvals in vain that it does not have
 	}
-	edits := map[string][]byte{repo.TrustedDir: nil, repo.RefusedDir: nil}
+	edits := map[string][]byte{repo.TrustedDir: nil, repo.RefusedDir: nil, repo.VainPath: nil}
+	if len(l.truth.vain) > 0 {
+		content, err := repo.EncodeVain(repo.Vain{Approvals: l.truth.vain})
+		if err != nil {
+			return git.Hash{}, err
+		}
+		edits[repo.VainPath] = content
+	}
 	overrides := map[string]trust.Override{}
 	for path, o := range l.truth.overrides {
 		for _, d := range decisions {
@@ -321,18 +329,39 @@ func (l *loop) record(tree, main git.Hash, decisions []*decision, newest map[str
 		if h, ok := newest[path]; ok {
 			o.Refused.Newest = h.String()
 		}
+		overrides[path] = o
+	}
+	dropCovered(overrides)
+	for path, o := range overrides {
 		content, err := repo.EncodeRefused(o.Refused)
 		if err != nil {
 			return git.Hash{}, err
 		}
 		edits[repo.RefusedDir+"/"+path] = content
-		overrides[path] = o
 	}
 	tree, err := l.store.Edit(tree, edits)
 	if err != nil {
 		return git.Hash{}, err
 	}
 	return l.store.Graft(tree, entriesOf(overrides, repo.TrustedDir+"/"))
+}
+
+// dropCovered leaves one of a file and another one below it, which no tree can
+// have both: somebody put a file in a folder's place, or a folder in a file's. The
+// one that was trusted stays; to put it back takes the other one's place.
+func dropCovered(overrides map[string]trust.Override) {
+	for p, below := range overrides {
+		for folder := path.Dir(p); folder != "."; folder = path.Dir(folder) {
+			above, both := overrides[folder]
+			switch {
+			case !both:
+			case above.Trusted == "" && below.Trusted != "":
+				delete(overrides, folder)
+			default:
+				delete(overrides, p)
+			}
+		}
+	}
 }
 
 // rolledBack refuses a base/main that is older than one that was seen: then the

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kubelb/gitops/api/repo"
@@ -44,7 +45,8 @@ type verifier struct {
 	reviewers  []reviewer
 	keys       []git.Key
 	offers     map[string]*offer // by tenant
-	vain       []vain            // approvals that count for nothing
+	vain       []repo.VainApproval
+	lacking    bool // a commit that is approved may be one of long ago
 }
 
 // reviewer is one of spec.reviewers whose key can be read.
@@ -160,7 +162,9 @@ func (v *verifier) again(before map[string]trust.Override) (steps []trust.Step) 
 
 // steps are the commits of main after the commit last, oldest first, and those
 // that they approve. Where the store does not know them, more is loaded.
-func (v *verifier) steps(ctx context.Context, last git.Hash) (steps []trust.Step, approved map[string]trust.Commit, err error) {
+// What approves nothing is added to the approvals before, of which those of whom
+// has signed anything since are dropped.
+func (v *verifier) steps(ctx context.Context, last git.Hash, before []repo.VainApproval) (steps []trust.Step, approved map[string]trust.Commit, err error) {
 	for _, depth := range depths {
 		if depth > 0 {
 			for _, h := range []git.Hash{v.main.Hash, last} {
@@ -169,9 +173,9 @@ func (v *verifier) steps(ctx context.Context, last git.Hash) (steps []trust.Step
 				}
 			}
 		}
-		v.vain = nil
+		v.vain, v.lacking = slices.Clone(before), false
 		steps, approved, err = v.walk(last)
-		if err == nil && len(v.vain) > 0 && depth < maxApproved {
+		if err == nil && v.lacking && depth < maxApproved {
 			continue // a commit of long ago, perhaps
 		}
 		if !isMissing(err) {
@@ -198,11 +202,6 @@ func (v *verifier) walk(last git.Hash) ([]trust.Step, map[string]trust.Commit, e
 		for _, c := range append([]trust.Commit{s.Commit}, s.Side...) {
 			v.addApproved(approved, c)
 		}
-	}
-	if len(chain) == 0 { // what main's tip approves in vain is told again after a restart
-		v.addApproved(map[string]trust.Commit{}, trust.Commit{
-			Hash: v.main.Hash.String(), Author: personOf(v.main), Signer: v.signer(v.main), Approves: approvals(v.main),
-		})
 	}
 	return steps, approved, nil
 }
@@ -338,9 +337,11 @@ func (v *verifier) behind(tips []git.Hash, mainline map[git.Hash]int, before git
 // does not have, or that cannot be read, approves nothing: the approver may have
 // mistyped it, and nobody else is to blame.
 func (v *verifier) addApproved(approved map[string]trust.Commit, by trust.Commit) {
-	if by.Signer.Reviewer == "" {
+	reviewer := by.Signer.Reviewer
+	if reviewer == "" {
 		return
 	}
+	v.vain = slices.DeleteFunc(v.vain, func(a repo.VainApproval) bool { return a.Reviewer == reviewer && a.Commit != by.Hash })
 	for _, name := range by.Approves {
 		h, err := git.ParseHash(name)
 		if err == nil {
@@ -351,21 +352,22 @@ func (v *verifier) addApproved(approved map[string]trust.Commit, by trust.Commit
 					approved[name] = facts
 				}
 			}
+			v.lacking = v.lacking || isMissing(err)
 		}
-		if err != nil {
-			v.vain = append(v.vain, vain{by: by.Hash, author: by.Author, names: name})
+		if err != nil && len(v.vain) < maxVain {
+			v.vain = append(v.vain, repo.VainApproval{Commit: by.Hash, Reviewer: v1alpha1.Printable(reviewer, v1alpha1.MaxName), Names: name})
 		}
 	}
 }
 
-// vain is an approval that counts for nothing.
-type vain struct{ by, author, names string }
+// maxVain is how many approvals that count for nothing are told.
+const maxVain = 16
 
-func (v vain) problem(source string) v1alpha1.Problem {
+func vainProblem(a repo.VainApproval, source string) v1alpha1.Problem {
 	return v1alpha1.Problem{
 		Object: v1alpha1.KindGitSource + " " + source, Field: "spec.verify", Reason: v1alpha1.ReasonUnverified,
-		Message: fmt.Sprintf("commit %.12s of %s on main approves %q, which is no commit that the repository has and that can be read: this approval counts for nothing", v.by, v.author, v.names),
-		Remedy:  "name a commit of main or of a review branch with its 40 digits, as `kubelbctl approve` does",
+		Message: fmt.Sprintf("commit %.12s on main, signed by %s, approves %q, which is no commit that the repository has and that can be read: this approval counts for nothing", a.Commit, a.Reviewer, a.Names),
+		Remedy:  fmt.Sprintf("let %s run `kubelbctl approve` with a commit of main or of a review branch; this is told until then", a.Reviewer),
 	}
 }
 
@@ -465,7 +467,7 @@ func (l *loop) tellUnverified(before map[string]trust.Override) {
 	l.unverified = nil
 	l.unverified = append(l.unverified, l.reviewerProblems()...)
 	for _, a := range l.truth.vain {
-		l.unverified = append(l.unverified, a.problem(l.key.String()))
+		l.unverified = append(l.unverified, vainProblem(a, l.key.Name))
 	}
 	mine := map[string][]v1alpha1.Problem{}
 	for path, o := range l.truth.overrides {

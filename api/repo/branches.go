@@ -194,6 +194,33 @@ func DecodeRefused(data []byte) (Refused, error) {
 // EncodeRefused writes it, whatever text it holds.
 func EncodeRefused(r Refused) ([]byte, error) { return encodeFile(r) }
 
+// VainPath is the file on base/main with the newest approvals on main that count
+// for nothing, as [Vain].
+const VainPath = "vain.yaml"
+
+// Vain are approvals that count for nothing, in the order of main.
+type Vain struct {
+	Approvals []VainApproval `json:"approvals"`
+}
+
+// VainApproval is an approval of what is no commit of the repository.
+type VainApproval struct {
+	// Commit on main that approves, Reviewer who signed it, Names what it names.
+	Commit   string `json:"commit"`
+	Reviewer string `json:"reviewer"`
+	Names    string `json:"names"`
+}
+
+// DecodeVain reads the content of VainPath.
+func DecodeVain(data []byte) (Vain, error) {
+	var v Vain
+	err := yaml.UnmarshalStrict(data, &v)
+	return v, err
+}
+
+// EncodeVain writes it, whatever text it holds.
+func EncodeVain(v Vain) ([]byte, error) { return encodeFile(v) }
+
 // ReviewOutcome is how a review was decided.
 type ReviewOutcome string
 
