@@ -454,6 +454,48 @@ func TestAHoldIsShown(t *testing.T) {
 	w.hasEvent("shop", "web", project.ReasonReleased)
 }
 
+func TestEventsAboutWhatLastsAreRenewed(t *testing.T) {
+	w, ccm, web := serving(t)
+	intent, _ := w.hub.intent(t)
+	w.hub.say(t, write{set: []repo.Object{state(intent, func(s *v1alpha1.TenantStateStatus) {
+		s.Held = []v1alpha1.HeldField{{Path: "tenants/acme/" + webWish, Field: "spec.ports", Commit: strings.Repeat("a", 40), Author: "Ada"}}
+		s.HeldCount = 1
+	}), loadBalancer(web, "192.0.2.7")}})
+	ccm.engine.observer.poke()
+	w.hasCondition(web, project.ConditionHeld, project.ReasonHeld)
+	ccm.engine.notices.set(noticeNodes, v1alpha1.Problem{Reason: "NoNodeAddress", Message: "none"})
+	w.hasEvent("shop", "web", project.ReasonHeld)
+	w.hasEvent("kubelb", StateName, "NoNodeAddress")
+
+	// The next day nothing is left of them, and then there are new ones.
+	for _, namespace := range []string{"shop", "kubelb"} {
+		if err := w.client.DeleteAllOf(t.Context(), &corev1.Event{}, client.InNamespace(namespace)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version := w.get(web).ResourceVersion
+	w.eventually("the Events again", func() error {
+		w.clock.add(project.RemindEvery)
+		ccm.engine.statuses.add(client.ObjectKeyFromObject(web))
+		ccm.engine.observer.poke()
+		var list corev1.EventList
+		if err := w.client.List(t.Context(), &list); err != nil {
+			return err
+		}
+		found := map[string]bool{}
+		for _, e := range list.Items {
+			found[e.InvolvedObject.Name+" "+e.Reason] = true
+		}
+		if !found["web Held"] || !found[StateName+" NoNodeAddress"] {
+			return fmt.Errorf("only %v", found)
+		}
+		return nil
+	})
+	if now := w.get(web).ResourceVersion; now != version {
+		t.Error("the Service was written")
+	}
+}
+
 func TestAnotherClustersBranchIsNotTouchedUnlessAdopted(t *testing.T) {
 	w := newWorld(t)
 	w.node("one", "10.0.0.1", true)

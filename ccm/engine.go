@@ -67,6 +67,7 @@ type engine struct {
 	waiting   *underway // Services without an address
 	departing *underway // Services whose removal is not confirmed
 	contests  *contests // Services whose status others write
+	looked    *looks    // at Services of whose state Events are renewed
 	services  *requests // of the Service reconciler
 	statuses  *requests // of the status reconciler
 }
@@ -79,6 +80,7 @@ func newEngine(mgr ctrl.Manager, o Options, hubKeys []git.PublicKey) *engine {
 	e.services, e.statuses = &requests{}, &requests{}
 	e.hearsSecrets = make(chan struct{})
 	e.waiting, e.departing, e.contests = newUnderway(), newUnderway(), newContests()
+	e.looked = &looks{at: map[types.UID]time.Time{}}
 	e.memory = newMemory(e.client, e.api, types.NamespacedName{Namespace: o.Namespace, Name: StateName}, e.log)
 	e.notices = newNotices(mgr.GetEventRecorder("kubelb-ccm"), e.memory.reference(), e.tellAll)
 	e.digests = newDigests(e.client, e.api, types.NamespacedName{Namespace: o.Namespace, Name: DigestsName})

@@ -115,6 +115,18 @@ func (n *notices) clear(which notice) {
 	n.changed()
 }
 
+// remind renews the Events about the problems that there are.
+func (n *notices) remind() {
+	n.mu.Lock()
+	problems := n.problems
+	n.mu.Unlock()
+	for _, problem := range problems {
+		if problem != nil {
+			emit(n.recorder, n.about, corev1.EventTypeWarning, problem.Reason, problem.Message)
+		}
+	}
+}
+
 // has reports whether there is such a problem.
 func (n *notices) has(which notice) bool {
 	n.mu.Lock()

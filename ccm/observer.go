@@ -43,20 +43,21 @@ type observer struct {
 	lastPush time.Time
 
 	// Of the running goroutine alone.
-	store   *git.Store
-	renewal git.Renewal
-	anew    bool     // tree is not what the answers are from
-	tip     git.Hash // of the last commit that was accepted
-	tree    git.Hash
-	refused git.Hash          // a commit that was not
-	unseen  time.Time         // since when the hub has not seen what was pushed; zero: it has
-	told    map[string]string // what Secrets were told last, by path
+	store    *git.Store
+	renewal  git.Renewal
+	anew     bool     // tree is not what the answers are from
+	tip      git.Hash // of the last commit that was accepted
+	tree     git.Hash
+	refused  git.Hash        // a commit that was not
+	reminded time.Time       // when Events about what lasts were renewed last
+	unseen   time.Time       // since when the hub has not seen what was pushed; zero: it has
+	told     map[string]told // what Secrets were told last, by path
 }
 
 func newObserver(e *engine, u *upstream, hubKeys []git.PublicKey) *observer {
 	return &observer{
 		engine: e, upstream: u, hubKeys: hubKeys, ref: repo.StatusRef(e.options.Tenant), log: e.log.WithName("observer"),
-		wake: make(chan struct{}, 1), store: git.NewStore(), told: map[string]string{},
+		wake: make(chan struct{}, 1), store: git.NewStore(), told: map[string]told{},
 	}
 }
 
@@ -79,6 +80,7 @@ func (o *observer) sincePush() time.Duration {
 
 func (o *observer) run(ctx context.Context) error {
 	var pace pace
+	o.reminded = o.options.now()
 	o.watchKeys()
 	for {
 		err := o.look(ctx)
@@ -90,6 +92,7 @@ func (o *observer) run(ctx context.Context) error {
 			o.afterFailure(err)
 		}
 		o.watchSilence()
+		o.remind()
 		timer := time.NewTimer(pace.next(err != nil, o.expecting(), o.sincePush()))
 		select {
 		case <-ctx.Done():

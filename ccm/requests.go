@@ -19,6 +19,7 @@ package ccm
 import (
 	"context"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -89,4 +90,28 @@ func (u *underway) list() []types.NamespacedName {
 		out = append(out, name)
 	}
 	return out
+}
+
+// looks are when Services with something that lasts were looked at last.
+type looks struct {
+	mu sync.Mutex
+	at map[types.UID]time.Time
+}
+
+// swap notes a look and returns when the one before was; now if there was none.
+func (l *looks) swap(uid types.UID, now time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, ok := l.at[uid]
+	l.at[uid] = now
+	if !ok {
+		return now
+	}
+	return before
+}
+
+func (l *looks) forget(uid types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.at, uid)
 }

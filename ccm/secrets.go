@@ -366,15 +366,23 @@ func (o *observer) tellSecrets(paths []string) {
 			reason = ReasonNotFollowed
 		}
 		before, known := o.told[path]
-		o.told[path] = reason + ": " + text
+		o.told[path] = told{kind, reason, text}
 		if before == o.told[path] || !known && reason == v1alpha1.ReasonSynced {
 			continue
 		}
 		if reason == v1alpha1.ReasonSynced {
 			text = "the hub has the Secret"
 		}
-		emit(o.notices.recorder, &corev1.Secret{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name},
-		}, kind, reason, text)
+		emit(o.notices.recorder, secretNamed(name.NamespacedName), kind, reason, text)
+	}
+}
+
+// told is what an Event about a Secret said.
+type told struct{ kind, reason, text string }
+
+// secretNamed is a Secret that Events can be about.
+func secretNamed(name types.NamespacedName) *corev1.Secret {
+	return &corev1.Secret{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name},
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/ccm/project"
 )
 
 // silence is how long the hub may leave what was pushed unanswered before that
@@ -46,4 +47,25 @@ func (o *observer) watchSilence() {
 	o.notices.set(noticeSilence, v1alpha1.Problem{Reason: ReasonHubSilent,
 		Message: fmt.Sprintf("the hub has not seen what this cluster pushed (generation %d, seen %d), although the Git server answers", pushed, observed),
 		Remedy:  "look whether the hub runs and follows the same repository; if it does, find out why the Git server shows it or this cluster an old branch"})
+}
+
+// remind renews the Events about what concerns the whole branch or a Secret,
+// while it lasts. Services have reminders of their own.
+func (o *observer) remind() {
+	now := o.options.now()
+	if now.Sub(o.reminded) < project.RemindEvery {
+		return
+	}
+	o.reminded = now
+	o.notices.remind()
+	for _, name := range o.content.of(kindSecret) {
+		if record, ok := o.content.lookup(secretOrigin(name)); ok {
+			o.notices.tell(secretNamed(name), record.problems)
+		}
+	}
+	for path, told := range o.told {
+		if name, ok := o.content.owner(path); ok && told.reason != v1alpha1.ReasonSynced {
+			emit(o.notices.recorder, secretNamed(name.NamespacedName), told.kind, told.reason, told.text)
+		}
+	}
 }

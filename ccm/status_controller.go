@@ -56,6 +56,7 @@ func (r *statusReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	if service.DeletionTimestamp != nil || !inScope && !project.Ours(&service) {
 		r.waiting.set(request.NamespacedName, false)
 		r.contests.forget(service.UID)
+		r.looked.forget(service.UID)
 		return ctrl.Result{}, nil
 	}
 	now := r.options.now()
@@ -71,9 +72,31 @@ func (r *statusReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	}
 	if !result.Changed {
 		r.contests.agree(service.UID, service.Status.LoadBalancer)
-		return ctrl.Result{RequeueAfter: again}, nil
+		return ctrl.Result{RequeueAfter: soonest(again, r.remind(&service, now))}, nil
 	}
 	return r.write(ctx, &service, result)
+}
+
+// remind renews the Events about what lasts in a Service's status. It returns how
+// long until the next one; 0 if nothing lasts. What was due while no CCM looked
+// is not made up for.
+func (r *statusReconciler) remind(service *corev1.Service, now time.Time) time.Duration {
+	due, next := project.Reminders(service.Status, r.looked.swap(service.UID, now), now)
+	for _, e := range due {
+		emit(r.recorder, service, e.Type, e.Reason, e.Message)
+	}
+	if next == 0 {
+		r.looked.forget(service.UID)
+	}
+	return next
+}
+
+// soonest returns the smaller of two delays of which 0 is none.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 // write makes a result the status of a Service and tells of it.

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,6 +78,48 @@ func TestGolden(t *testing.T) {
 			in.Now = metav1.NewTime(now.Add(time.Hour))
 			if again := project.Service(in); again.Changed || len(again.Events) > 0 {
 				t.Errorf("the second time: changed %v, events %v", again.Changed, again.Events)
+			}
+		})
+	}
+}
+
+func TestRemindersComeWhileItLasts(t *testing.T) {
+	begin := now.Time
+	status := corev1.ServiceStatus{Conditions: []metav1.Condition{
+		{Type: project.ConditionReady, Status: metav1.ConditionFalse, Reason: "NoEndpoints", LastTransitionTime: now},
+		{Type: project.ConditionHeld, Status: metav1.ConditionTrue, Reason: "Held", Message: "held", LastTransitionTime: now},
+		{Type: project.ConditionPending, Status: metav1.ConditionTrue, Reason: "Review", Message: "waits", LastTransitionTime: metav1.NewTime(begin.Add(10 * time.Minute))},
+		{Type: "example.com/Theirs", Status: metav1.ConditionFalse, LastTransitionTime: now},
+	}}
+	unready := corev1.ServiceStatus{Conditions: status.Conditions[:1]}
+	ready := corev1.ServiceStatus{Conditions: []metav1.Condition{{Type: project.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: now}}}
+	const minute = time.Minute
+	for name, c := range map[string]struct {
+		status     corev1.ServiceStatus
+		since, now time.Duration
+		want       []string
+		next       time.Duration
+	}{
+		"just told":                    {status, 0, 0, nil, 30 * minute},
+		"not due":                      {status, 0, 29 * minute, nil, minute},
+		"one is due":                   {status, 29 * minute, 30 * minute, []string{"Held"}, 10 * minute},
+		"told in time":                 {status, 30 * minute, 31 * minute, nil, 9 * minute},
+		"both are due":                 {status, minute, 45 * minute, []string{"Held", "PendingReview"}, 15 * minute},
+		"once however long":            {status, minute, 24 * 60 * minute, []string{"Held", "PendingReview"}, 10 * minute},
+		"the next day":                 {status, 24*60*minute - 1, 24 * 60 * minute, []string{"Held"}, 10 * minute},
+		"of before the start":          {status, 24*60*minute + 1, 24*60*minute + 1, nil, 10*minute - 1},
+		"not Ready and nothing else":   {unready, 29 * minute, 30 * minute, []string{"NoEndpoints"}, 30 * minute},
+		"Ready":                        {ready, 0, 24 * 60 * minute, nil, 0},
+		"a clock that was set forward": {status, -2 * 60 * minute, -2 * 60 * minute, nil, 30 * minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			events, next := project.Reminders(c.status, begin.Add(c.since), begin.Add(c.now))
+			var got []string
+			for _, e := range events {
+				got = append(got, e.Reason)
+			}
+			if !slices.Equal(got, c.want) || next != c.next {
+				t.Errorf("%v, next in %v; want %v, %v", got, next, c.want, c.next)
 			}
 		})
 	}

@@ -198,7 +198,7 @@ func events(before, after corev1.ServiceStatus) []Event {
 	was, is := find(before, ConditionHeld), find(after, ConditionHeld)
 	switch {
 	case is != nil && (was == nil || was.Message != is.Message):
-		add(corev1.EventTypeWarning, is.Reason, is.Message)
+		out = append(out, about(is))
 	case is == nil && was != nil && find(after, ConditionReady) != nil:
 		add(corev1.EventTypeNormal, ReasonReleased, "main and the Service agree again, nothing is held")
 	}
@@ -208,7 +208,10 @@ func events(before, after corev1.ServiceStatus) []Event {
 	}
 	was, is = find(before, ConditionProblem), find(after, ConditionProblem)
 	if is != nil && (was == nil || was.Message != is.Message) {
-		add(corev1.EventTypeWarning, is.Reason, is.Message)
+		out = append(out, about(is))
+	}
+	if event := notReady(before, after); event != nil {
+		out = append(out, *event)
 	}
 	return out
 }
