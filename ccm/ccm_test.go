@@ -496,6 +496,42 @@ func TestEventsAboutWhatLastsAreRenewed(t *testing.T) {
 	}
 }
 
+func TestAServiceIsWrittenOnlyWhenItsStatusDiffers(t *testing.T) {
+	w, ccm, web := serving(t)
+	w.hasCondition(web, project.ConditionReady, "Programmed")
+	version := w.get(web).ResourceVersion
+	// A node comes; the hub has seen it and writes what says the same.
+	w.node("two", "10.0.0.2", true)
+	var intent git.Commit
+	w.eventually("the node on the branch", func() error {
+		var files repo.Tree
+		intent, files = w.hub.intent(t)
+		if data := files["tenants/acme/"+nodesFile].Data; !strings.Contains(string(data), "10.0.0.2") {
+			return fmt.Errorf("not in %q", data)
+		}
+		return nil
+	})
+	same := loadBalancer(web, "192.0.2.7")
+	same.Status.ObservedGeneration = 7
+	same.Status.Conditions[0].LastTransitionTime = metav1.NewTime(time.Now().Add(time.Minute))
+	w.hub.say(t, write{set: []repo.Object{state(intent), same}})
+	ccm.engine.observer.poke()
+	w.eventually("the answer", func() error {
+		if got, want := ccm.engine.answers.observed(), intent.Trailers.Number(repo.TrailerGeneration); got != want {
+			return fmt.Errorf("generation %d, want %d", got, want)
+		}
+		return nil
+	})
+	// What differs comes after it, so the other was looked at.
+	other := w.service("shop", "other")
+	intent = w.intentHas(nodesFile, webWish, webFact, "loadbalancers/shop/other.service.yaml", "backends/shop/other.service.yaml")
+	w.hub.say(t, write{set: []repo.Object{state(intent), loadBalancer(other, "192.0.2.8")}})
+	w.hasAddress(other, "192.0.2.8")
+	if now := w.get(web).ResourceVersion; now != version {
+		t.Errorf("the Service was written although nothing of it changed: version %s, was %s", now, version)
+	}
+}
+
 func TestAnotherClustersBranchIsNotTouchedUnlessAdopted(t *testing.T) {
 	w := newWorld(t)
 	w.node("one", "10.0.0.1", true)
