@@ -17,6 +17,7 @@ limitations under the License.
 package command_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -188,6 +189,20 @@ func TestASubjectIsNoFieldOfTheLog(t *testing.T) {
 			t.Errorf("not printable: %q", row)
 		}
 	}
+}
+
+// TestTenantAddRefusesHalfCredentials: before it asks the hub for anything.
+func TestTenantAddRefusesHalfCredentials(t *testing.T) {
+	w := newWorld(t)
+	w.write(w.home, "token", "secret\n")
+	w.write(w.home, "nothing", "\n")
+	w.golden("tenant-add-no-password", 2, w.home, "tenant", "add", "acme", "--username", "ccm-acme")
+	w.golden("tenant-add-no-username", 2, w.home, "tenant", "add", "acme", "--password-file", filepath.Join(w.home, "token"))
+	w.golden("tenant-add-no-known-hosts", 2, w.home, "tenant", "add", "acme", "--ssh-key", filepath.Join(w.home, "token"))
+	w.golden("tenant-add-no-ssh-key", 2, w.home, "tenant", "add", "acme", "--known-hosts", filepath.Join(w.home, "token"))
+	w.golden("tenant-add-empty-password", 2, w.home, "tenant", "add", "acme", "--username", "ccm-acme", "--password-file", filepath.Join(w.home, "nothing"))
+	w.golden("tenant-add-both", 2, w.home, "tenant", "add", "acme", "--username", "ccm-acme", "--password-file", filepath.Join(w.home, "token"),
+		"--ssh-key", filepath.Join(w.home, "token"), "--known-hosts", filepath.Join(w.home, "token"))
 }
 
 func TestABackupThatIsNotEncryptedSaysSo(t *testing.T) {
@@ -362,12 +377,37 @@ func TestInit(t *testing.T) {
 	for _, path := range []string{".github/workflows/kubelb.yaml", ".gitlab-ci.yml", ".gitea/workflows/kubelb.yaml"} {
 		w.git(w.remote, "cat-file", "-e", "main:"+path)
 	}
-	w.golden("init-not-empty", 1, w.home, "init", "here")
-	w.golden("init-bad-forge", 2, w.home, "init", "there", "--forge", "sourceforge")
-	if err := os.Rename(filepath.Join(w.home, "fleet"), filepath.Join(w.home, "moved")); err != nil {
+	// The clone is one that git pull and git status know what to do with.
+	fleet := filepath.Join(w.home, "fleet")
+	if upstream, head := w.git(fleet, "rev-parse", "--abbrev-ref", "main@{upstream}"), w.git(fleet, "rev-parse", "--abbrev-ref", "origin/HEAD"); upstream != "origin/main" || head != "origin/main" {
+		t.Errorf("upstream %s, HEAD of the remote %s", upstream, head)
+	}
+	w.git(fleet, "pull", "--quiet")
+
+	// Once more changes nothing, whether the clone is there or not.
+	tip := w.git(w.remote, "rev-parse", "main")
+	if code := w.run(w.home, "init", "file://"+w.remote, "--push"); code != 0 || !strings.Contains(w.lastOut, "is made already") || w.git(w.remote, "rev-parse", "main") != tip {
+		t.Errorf("exit %d: %s%s", code, w.lastOut, w.lastErr)
+	}
+	if err := os.Rename(fleet, filepath.Join(w.home, "moved")); err != nil {
 		t.Fatal(err)
 	}
-	w.golden("init-has-commits", 1, w.home, "init", "file://"+w.remote)
+	if code := w.run(w.home, "init", "file://"+w.remote, "--push"); code != 0 || w.git(w.remote, "rev-parse", "main") != tip {
+		t.Errorf("exit %d: %s%s", code, w.lastOut, w.lastErr)
+	}
+	if code := w.run(w.home, "init", "here"); code != 0 || !strings.Contains(w.lastOut, "is made already") {
+		t.Errorf("exit %d: %s%s", code, w.lastOut, w.lastErr)
+	}
+	if again, err := os.ReadFile(filepath.Join(here, "kubelb.yaml")); err != nil || !bytes.Equal(again, first) {
+		t.Errorf("another identity: %s (%v)", again, err)
+	}
+
+	w.write(w.home, "full/notes.txt", "mine\n")
+	w.golden("init-not-empty", 1, w.home, "init", "full")
+	w.golden("init-bad-forge", 2, w.home, "init", "there", "--forge", "sourceforge")
+	w.git(w.home, "init", "--quiet", "--initial-branch=main", "theirs")
+	w.commitHere(filepath.Join(w.home, "theirs"), "readme.txt", "theirs\n")
+	w.golden("init-has-commits", 1, w.home, "init", "theirs")
 
 	// Whoever has git sign gets a signed first commit.
 	public := w.signing(here, "ada")
@@ -378,6 +418,32 @@ func TestInit(t *testing.T) {
 		t.Fatalf("exit %d: %s%s", code, w.lastOut, w.lastErr)
 	}
 	w.verified(filepath.Join(w.home, "signed"), "HEAD", public)
+}
+
+// TestInitGoesOnAfterAFailure: nothing is written before git can commit, and what
+// could not be committed is in a later run.
+func TestInitGoesOnAfterAFailure(t *testing.T) {
+	w := newWorld(t)
+	w.git(w.home, "config", "--global", "user.useConfigOnly", "true") // no guess from this machine's name
+	w.golden("init-nobody", 1, w.home, "init", "fleet-2")
+	if _, err := os.Stat(filepath.Join(w.home, "fleet-2")); !os.IsNotExist(err) {
+		t.Errorf("something was written: %v", err)
+	}
+	w.git(w.home, "config", "--global", "user.name", "Ada")
+	w.git(w.home, "config", "--global", "user.email", "ada@example.com")
+	w.git(w.home, "config", "--global", "commit.gpgSign", "true")
+	w.git(w.home, "config", "--global", "gpg.format", "ssh")
+	w.git(w.home, "config", "--global", "user.signingKey", filepath.Join(w.home, "missing.pub"))
+	if code := w.run(w.home, "init", "fleet-2"); code != 1 || !strings.Contains(w.lastErr, "run this again") {
+		t.Fatalf("exit %d: %s%s", code, w.lastOut, w.lastErr)
+	}
+	w.git(w.home, "config", "--global", "commit.gpgSign", "false")
+	if code := w.run(w.home, "init", "fleet-2"); code != 0 {
+		t.Fatalf("exit %d: %s%s", code, w.lastOut, w.lastErr)
+	}
+	if code := w.run(filepath.Join(w.home, "fleet-2"), "validate", "HEAD"); code != 0 {
+		t.Error(w.lastOut, w.lastErr)
+	}
 }
 
 func TestInitSaysWhatToDoOnEachForge(t *testing.T) {

@@ -99,6 +99,10 @@ func (a *tenantAdder) run(ctx context.Context, name string) error {
 	if !repo.ValidTenant(name) {
 		return usage(fmt.Sprintf("A tenant's name is a DNS label of at most %d characters.", repo.MaxTenantLength), "%q is not a tenant's name", name)
 	}
+	credentials, err := a.credentials()
+	if err != nil {
+		return err
+	}
 	h, err := a.options.hub()
 	if err != nil {
 		return err
@@ -115,8 +119,7 @@ func (a *tenantAdder) run(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	credentials, err := a.credentials()
-	if err != nil {
+	if err := a.fit(cmp.Or(a.gitURL, url)); err != nil {
 		return err
 	}
 	private, public, err := newSSHKey()
@@ -194,8 +197,42 @@ func reference(source *v1alpha1.GitSource) *v1alpha1.LocalReference {
 	return &v1alpha1.LocalReference{Name: source.Name, Namespace: source.Namespace}
 }
 
+// halves are the flags of credentials that are of no use alone.
+func (a *tenantAdder) halves() error {
+	const http, ssh = "Over HTTP a CCM needs both --username and --password-file.", "Over ssh a CCM needs both --ssh-key and --known-hosts."
+	for _, half := range []struct{ given, flag, lacks, missing, remedy string }{
+		{a.username, "--username", a.passwordFile, "--password-file", http},
+		{a.passwordFile, "--password-file", a.username, "--username", http},
+		{a.sshKey, "--ssh-key", a.knownHosts, "--known-hosts", ssh + " ssh-keyscan prints the latter: compare it with what the server's operator publishes."},
+		{a.knownHosts, "--known-hosts", a.sshKey, "--ssh-key", ssh},
+	} {
+		if half.given != "" && half.lacks == "" {
+			return usage(half.remedy, "%s is given without %s", half.flag, half.missing)
+		}
+	}
+	if a.username != "" && a.sshKey != "" {
+		return usage("Give those of the URL.", "these are credentials for HTTP and for ssh")
+	}
+	return nil
+}
+
+// fit refuses credentials of another protocol than the URL's.
+func (a *tenantAdder) fit(url string) error {
+	ssh := !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://")
+	switch {
+	case ssh && a.username != "":
+		return usage("Give --ssh-key and --known-hosts, or the URL of the same repository over HTTP: --git-url.", "%s is reached over ssh, and the credentials are for HTTP", url)
+	case !ssh && a.sshKey != "":
+		return usage("Give --username and --password-file, or the URL of the same repository over ssh: --git-url.", "%s is reached over HTTP, and the credentials are for ssh", url)
+	}
+	return nil
+}
+
 // credentials of the CCM, in Flux's format.
 func (a *tenantAdder) credentials() (map[string][]byte, error) {
+	if err := a.halves(); err != nil {
+		return nil, err
+	}
 	data := map[string][]byte{}
 	if a.username != "" {
 		data["username"] = []byte(a.username)
@@ -210,6 +247,9 @@ func (a *tenantAdder) credentials() (map[string][]byte, error) {
 		}
 		if key == "password" {
 			content = bytes.TrimSpace(content)
+		}
+		if len(bytes.TrimSpace(content)) == 0 {
+			return nil, usage("", "%s is empty", file)
 		}
 		data[key] = content
 	}

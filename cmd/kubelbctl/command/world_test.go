@@ -129,6 +129,14 @@ func (w *world) commit(dir, branch, subject string, files map[string]string) str
 	return w.git(dir, "rev-parse", "HEAD")
 }
 
+// commitHere commits a file in a repository without a remote.
+func (w *world) commitHere(dir, path, text string) {
+	w.t.Helper()
+	w.write(dir, path, text)
+	w.git(dir, "add", "--all")
+	w.git(dir, "commit", "--quiet", "-m", "Theirs")
+}
+
 // run runs kubelbctl in a folder and returns what it exits with.
 func (w *world) run(dir string, args ...string) int {
 	w.t.Helper()
