@@ -10,9 +10,13 @@ export ENVOY ?= $(TOOLS)/envoy
 GO ?= go
 PKGS := ./...
 
-# $(call programs,<packages>): builds into .tools/bin, with a sign of life.
-programs = $(GO) build -v -o $(TOOLS)/ $(1) 2>&1 | \
-	awk '!/[: ]/ { if (++n % 100 == 0) printf "building: %d packages compiled\n", n; next } { print }'
+VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null)
+LDFLAGS := -X github.com/kubelb/gitops/cmd/internal/version.version=$(VERSION)
+
+# $(call programs,<packages>): builds into .tools/bin and says how far it is. What
+# is compiled already is not compiled again, so that the share is a lower bound.
+programs = echo "building: $(notdir $(1))"; $(GO) build -v -ldflags '$(LDFLAGS)' -o $(TOOLS)/ $(1) 2>&1 | \
+	awk -v all="$$($(GO) list -deps $(1) | wc -l)" '!/[: ]/ { if (++n % 100 == 0) printf "building: %d of at most %d packages compiled\n", n, all; next } { print }'
 
 .PHONY: help
 help: ## Print this help
@@ -56,7 +60,7 @@ chaos: tools-run ## Change Services at random under faults, then compare (SEED=1
 
 .PHONY: build
 build: ## Build the programs into bin (kubectl-kubelb is kubelbctl as a plugin)
-	$(GO) build -trimpath -o bin/ ./cmd/...
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 	@ln -sf kubelbctl bin/kubectl-kubelb
 
 .PHONY: generate

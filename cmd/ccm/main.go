@@ -27,6 +27,7 @@ import (
 
 	"github.com/kubelb/gitops/ccm"
 	"github.com/kubelb/gitops/cmd/internal/manager"
+	"github.com/kubelb/gitops/cmd/internal/version"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -71,6 +72,10 @@ func run() error {
 	flag.StringVar(&mo.LeaseNamespace, "leader-election-namespace", "", "namespace of the Lease; --namespace if empty")
 	mo.AddFlags(flag.CommandLine, ":9445")
 	flag.Parse()
+	if mo.ShowVersion {
+		fmt.Println("ccm", version.String())
+		return nil
+	}
 	o.NodeAddressType = corev1.NodeAddressType(addressType)
 	if mo.LeaseNamespace == "" {
 		mo.LeaseNamespace = o.Namespace

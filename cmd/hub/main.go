@@ -29,6 +29,7 @@ import (
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/cmd/internal/manager"
+	"github.com/kubelb/gitops/cmd/internal/version"
 	"github.com/kubelb/gitops/gitsync"
 	"github.com/kubelb/gitops/hub"
 	"github.com/kubelb/gitops/hub/infra"
@@ -38,9 +39,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 func main() {
 	if err := run(); err != nil {
@@ -65,6 +63,10 @@ func run() error {
 	flag.StringVar(&o.envoy, "envoy", "", "Envoy for infrastructure Host; $ENVOY, or envoy in $PATH, if empty")
 	o.manager.AddFlags(flag.CommandLine, ":9443")
 	flag.Parse()
+	if o.manager.ShowVersion {
+		fmt.Println("hub", version.String())
+		return nil
+	}
 	o.manager.LeaseNamespace = o.namespace
 
 	ctx := ctrl.SetupSignalHandler()
@@ -76,7 +78,7 @@ func run() error {
 		return fmt.Errorf("set up the hub: %w", err)
 	}
 	if err := gitsync.SetupWithManager(mgr, gitsync.Options{
-		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version}, WebhookAddr: o.webhook,
+		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version.String()}, WebhookAddr: o.webhook,
 		SourceNamespaces: strings.FieldsFunc(o.sourceNamespaces, func(r rune) bool { return r == ',' || r == ' ' }),
 	}); err != nil {
 		return fmt.Errorf("set up gitsync: %w", err)
@@ -117,7 +119,7 @@ func addHub(ctx context.Context, mgr ctrl.Manager, o options) error {
 		return err
 	}
 	return hub.SetupWithManager(mgr, hub.Options{
-		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version}, Publisher: server, Infra: host,
+		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version.String()}, Publisher: server, Infra: host,
 	})
 }
 

@@ -25,19 +25,17 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/kubelb/gitops/cmd/internal/version"
 	"github.com/kubelb/gitops/cmd/kubelbctl/command"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	code := command.Run(ctx, os.Args, version, streams)
+	code := command.Run(ctx, os.Args, version.String(), streams)
 	stop()
 	os.Exit(code)
 }

@@ -42,6 +42,8 @@ type Options struct {
 	LeaderElection        bool
 	// Metrics and Probes are addresses to listen on; "0" turns one off.
 	Metrics, Probes string
+	// ShowVersion: the program is only asked for its version.
+	ShowVersion bool
 
 	logging zap.Options
 }
@@ -52,7 +54,11 @@ func (o *Options) AddFlags(flags *flag.FlagSet, metrics string) {
 	flags.StringVar(&o.Metrics, "metrics-addr", metrics, "where metrics are served; 0 turns them off")
 	flags.StringVar(&o.Probes, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served; 0 turns them off")
 	flags.BoolVar(&o.LeaderElection, "enable-leader-election", true, "let one replica write at a time")
+	flags.BoolVar(&o.ShowVersion, "version", false, "print the version and end")
 	o.logging.TimeEncoder = zapcore.RFC3339NanoTimeEncoder
+	// An error says in a sentence what is wrong; where in the program that was is
+	// for those who ask with --zap-stacktrace-level.
+	o.logging.StacktraceLevel = zapcore.PanicLevel
 	o.logging.BindFlags(flags)
 }
 
