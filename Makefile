@@ -13,6 +13,8 @@ PKGS := ./...
 VERSION ?= $(shell git describe --tags --match 'v*' --always --dirty 2>/dev/null)
 LDFLAGS := -X github.com/kubelb/gitops/cmd/internal/version.version=$(VERSION)
 
+BUILDFLAGS ?= -trimpath
+
 # $(call programs,<packages>): builds into .tools/bin and says how far it is. What
 # is compiled already is not compiled again, so that the share is a lower bound.
 programs = echo "building: $(notdir $(1))"; $(GO) build -v -ldflags '$(LDFLAGS)' -o $(TOOLS)/ $(1) 2>&1 | \
@@ -60,7 +62,7 @@ chaos: tools-run ## Change Services at random under faults, then compare (SEED=1
 
 .PHONY: build
 build: ## Build the programs into bin (kubectl-kubelb is kubelbctl as a plugin)
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	$(GO) build $(BUILDFLAGS) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 	@ln -sf kubelbctl bin/kubectl-kubelb
 
 .PHONY: generate
