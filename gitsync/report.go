@@ -160,7 +160,7 @@ func (l *loop) gather(ctx context.Context, t *tenant) (*news, error) {
 	}
 	n := &news{tenant: t, edits: map[string][]byte{}}
 	for path, key := range s.dirty {
-		content, err := l.render(ctx, path, key)
+		content, object, err := l.render(ctx, path, key)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +176,7 @@ func (l *loop) gather(ctx context.Context, t *tenant) (*news, error) {
 			continue
 		}
 		delete(s.unfit, path)
-		if urgency := report.UrgencyOf(path, old.Data, content); urgency != report.None {
+		if urgency := report.UrgencyOf(path, old.Data, content, object); urgency != report.None {
 			n.edits[path] = content
 			n.urgency = max(n.urgency, urgency)
 			continue
@@ -225,24 +225,24 @@ func (l *loop) markAll(ctx context.Context, t *tenant) error {
 	return nil
 }
 
-// render returns the file of an object, nil where there is no such object.
-func (l *loop) render(ctx context.Context, path string, key client.ObjectKey) ([]byte, error) {
+// render returns the file of an object and the object, nil where there is none.
+func (l *loop) render(ctx context.Context, path string, key client.ObjectKey) ([]byte, repo.Object, error) {
 	if key.Name == "" {
-		return nil, nil // no path of ours
+		return nil, nil, nil // no path of ours
 	}
 	p, err := repo.ParsePath(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	object := ofKind(p.Kind)
 	if err := l.client.Get(ctx, key, object); err != nil {
-		return nil, client.IgnoreNotFound(err)
+		return nil, nil, client.IgnoreNotFound(err)
 	}
 	if at, err := repo.PathOf(object); err != nil || at != path {
-		return nil, nil //nolint:nilerr // its labels were edited: it is no longer the file's object
+		return nil, nil, nil //nolint:nilerr // its labels were edited: it is no longer the file's object
 	}
 	_, content, err := report.File(object)
-	return content, err
+	return content, object, err
 }
 
 // dueAt says when news may be pushed.

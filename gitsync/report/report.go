@@ -72,22 +72,27 @@ const (
 	Now
 )
 
-// UrgencyOf compares two versions of the file at a path; nil is absent.
-func UrgencyOf(path string, old, new []byte) Urgency {
+// UrgencyOf compares two versions of the file at a path; nil is absent. The newer
+// one was made of object, which is nil where there is none. Only the older one is
+// decoded, and only where it may say something that matters.
+func UrgencyOf(path string, old, new []byte, object repo.Object) Urgency {
 	switch {
 	case old == nil && new == nil, old != nil && new != nil && bytes.Equal(old, new):
 		return None
 	case new == nil:
 		return Now
 	}
-	was, _ := repo.DecodeStatus(path, repo.NewFile(old))
-	is, _ := repo.DecodeStatus(path, repo.NewFile(new))
-	switch is := is.(type) {
+	switch is := object.(type) {
 	case *v1alpha1.LoadBalancer:
+		var was repo.Object
+		if bytes.Contains(old, []byte("ingress:")) {
+			was, _ = repo.DecodeStatus(path, repo.NewFile(old))
+		}
 		if !apiequality.Semantic.DeepEqual(ingress(was), ingress(is)) {
 			return Now
 		}
 	case *v1alpha1.TenantState:
+		was, _ := repo.DecodeStatus(path, repo.NewFile(old))
 		before, ok := was.(*v1alpha1.TenantState)
 		if !ok || !apiequality.Semantic.DeepEqual(before.Status.ObservedIntent, is.Status.ObservedIntent) ||
 			before.Status.RepositoryID != is.Status.RepositoryID ||

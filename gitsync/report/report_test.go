@@ -144,17 +144,24 @@ func TestAnObjectThatFitsNoPathHasNoFile(t *testing.T) {
 	}
 }
 
+// version is a file and what it was made of.
+type version struct {
+	content []byte
+	object  repo.Object
+}
+
 func TestUrgency(t *testing.T) {
-	balancer := func(change func(*v1alpha1.LoadBalancer)) []byte {
+	balancer := func(change func(*v1alpha1.LoadBalancer)) version {
 		lb := &v1alpha1.LoadBalancer{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-acme", Name: "shop.web"}}
 		change(lb)
-		return render(t, lb)
+		return version{render(t, lb), lb}
 	}
-	state := func(change func(*v1alpha1.TenantState)) []byte {
+	state := func(change func(*v1alpha1.TenantState)) version {
 		s := &v1alpha1.TenantState{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant-acme", Name: "default"}}
 		change(s)
-		return render(t, s)
+		return version{render(t, s), s}
 	}
+	var none version
 	const lbPath, statePath = "tenants/acme/loadbalancers/shop/web.service.yaml", "tenants/acme/tenantstate.yaml"
 	plain := balancer(func(*v1alpha1.LoadBalancer) {})
 	addressed := balancer(func(lb *v1alpha1.LoadBalancer) {
@@ -164,19 +171,25 @@ func TestUrgency(t *testing.T) {
 	quiet := state(func(*v1alpha1.TenantState) {})
 	for _, c := range []struct {
 		reason, path string
-		old, new     []byte
+		old, new     version
 		want         report.Urgency
 	}{
-		{"never there", lbPath, nil, nil, report.None},
+		{"never there", lbPath, none, none, report.None},
 		{"the same", lbPath, plain, plain, report.None},
-		{"new without an address", lbPath, nil, plain, report.Later},
-		{"new with an address", lbPath, nil, addressed, report.Now},
+		{"new without an address", lbPath, none, plain, report.Later},
+		{"new with an address", lbPath, none, addressed, report.Now},
 		{"published", lbPath, plain, addressed, report.Now},
 		{"withdrawn", lbPath, addressed, plain, report.Now},
 		{"assigned only", lbPath, plain, assigned, report.Later},
-		{"gone", lbPath, addressed, nil, report.Now},
-		{"unreadable before", lbPath, []byte("{"), addressed, report.Now},
-		{"the first word to a tenant", statePath, nil, quiet, report.Decided},
+		{"another address", lbPath, addressed, balancer(func(lb *v1alpha1.LoadBalancer) {
+			lb.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.2"}}
+		}), report.Now},
+		{"more of it, the same address", lbPath, addressed, balancer(func(lb *v1alpha1.LoadBalancer) {
+			lb.Status.LoadBalancer.Ingress, lb.Status.Ports = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}, "80/TCP"
+		}), report.Later},
+		{"gone", lbPath, addressed, none, report.Now},
+		{"unreadable before", lbPath, version{content: []byte("{")}, addressed, report.Now},
+		{"the first word to a tenant", statePath, none, quiet, report.Decided},
 		{"decided", statePath, quiet, state(func(s *v1alpha1.TenantState) {
 			s.Status.ObservedIntent = &v1alpha1.ObservedIntent{Commit: "c", Generation: 1}
 		}), report.Decided},
@@ -187,7 +200,7 @@ func TestUrgency(t *testing.T) {
 		}), report.None},
 	} {
 		t.Run(c.reason, func(t *testing.T) {
-			if got := report.UrgencyOf(c.path, c.old, c.new); got != c.want {
+			if got := report.UrgencyOf(c.path, c.old.content, c.new.content, c.new.object); got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})
