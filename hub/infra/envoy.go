@@ -28,6 +28,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,10 +88,16 @@ func (h *Host) newEnvoy(group string) (*envoy, error) {
 	if n := len(e.path(adminSocket)); n > maxSocketPath {
 		return nil, fmt.Errorf("the path of %s has %d bytes, Linux allows %d: choose a shorter --state-dir", e.path(adminSocket), n, maxSocketPath)
 	}
+	return e, e.makeFolders()
+}
+
+// makeFolders makes the folders of the group that are not there, which may be all
+// of them at any time: people clean up.
+func (e *envoy) makeFolders() error {
 	if err := os.MkdirAll(e.path(identityDir), 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of proxy group %s: %w", group, err)
+		return fmt.Errorf("make the folder of proxy group %s: %w", e.group, err)
 	}
-	return e, nil
+	return nil
 }
 
 func (e *envoy) path(name string) string { return filepath.Join(e.dir, name) }
@@ -134,11 +141,18 @@ func (e *envoy) adoptOrStart(ctx context.Context) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
+	if err := e.restoreFolders(); err != nil {
+		return process{}, err
+	}
 	lock, err := tryLock(e.path("lock"))
 	if err != nil {
 		return process{}, err
 	}
-	if lock == nil {
+	// The lock's file may be gone while the Envoy that has it locked goes on.
+	if lock == nil || len(e.holders()) > 0 {
+		if lock != nil {
+			_ = lock.Close()
+		}
 		if running, ok := e.adopt(ctx, fingerprint); ok {
 			e.log.Info("Envoy adopted", "pid", running.PID)
 			return running, nil
@@ -235,21 +249,42 @@ func (e *envoy) answers(ctx context.Context, p process) error {
 func (e *envoy) stop(ctx context.Context) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*stopGrace)
 	defer cancel()
-	lock, err := tryLock(e.path("lock"))
-	if lock != nil || err != nil {
-		return lock, err
-	}
-	// The record is missing if the hub died just after it had started Envoy.
-	holders := processWith(e.path(bootstrapFile))
-	if known, err := e.record(); err == nil && known.alive() {
-		holders = append(holders, known.process)
-	}
-	for _, holder := range holders {
+	for _, holder := range e.holders() {
 		if err := holder.end(ctx, stopGrace); err != nil {
 			return nil, err
 		}
 	}
 	return lockWhenFree(ctx, e.path("lock"))
+}
+
+// holders are the Envoys of the group that live, with or without the lock: those
+// that were started with the group's bootstrap, and the one that is recorded. The
+// record is missing if the hub died just after it had started Envoy.
+func (e *envoy) holders() []process {
+	out := processWith(e.path(bootstrapFile))
+	if known, err := e.record(); err == nil && known.alive() && !slices.Contains(out, known.process) {
+		out = append(out, known.process)
+	}
+	return out
+}
+
+// restoreFolders makes folders and certificate again if they are gone.
+func (e *envoy) restoreFolders() error {
+	if err := e.makeFolders(); err != nil {
+		return err
+	}
+	if e.hasIdentity() {
+		return nil
+	}
+	e.log.Info("the proxies' certificate is gone and written again", "folder", e.path(identityDir))
+	_, err := e.writeIdentity()
+	return err
+}
+
+func (e *envoy) hasIdentity() bool {
+	_, certificate := os.Stat(e.path(certificateFile))
+	_, authority := os.Stat(e.path(authorityFile))
+	return certificate == nil && authority == nil
 }
 
 // start runs Envoy in a session of its own, so that nothing that ends the hub
@@ -281,10 +316,12 @@ func (e *envoy) start(ctx context.Context, fingerprint string, lock *os.File) (p
 	if err == nil {
 		err = replaceFile(e.path(recordFile), append(text, '\n'))
 	}
-	if err == nil {
-		err = e.answers(ctx, started)
-	}
 	if err != nil {
+		// Traffic does not wait for room on the disk: without a record the next hub
+		// replaces this Envoy instead of adopting it.
+		e.log.Error(err, "what Envoy was started with is not recorded", "pid", pid)
+	}
+	if err := e.answers(ctx, started); err != nil {
 		if ctx.Err() == nil {
 			err = errors.Join(err, started.end(ctx, stopGrace))
 		}
@@ -331,18 +368,23 @@ func (e *envoy) renewIdentity(ctx context.Context, renewAt time.Time) {
 	}
 }
 
-// writeIdentity puts a new certificate where Envoy watches for it.
+// writeIdentity puts a new certificate where Envoy watches for it. If that cannot
+// be written it returns the identity with the error.
 func (e *envoy) writeIdentity() (Identity, error) {
 	identity, err := e.host.options.Identity(e.group)
 	if err != nil {
 		return Identity{}, fmt.Errorf("make the certificate of proxy group %s: %w", e.group, err)
+	}
+	if err := e.makeFolders(); err != nil {
+		return Identity{}, err
 	}
 	files, err := identity.files()
 	for name, text := range files {
 		err = errors.Join(err, replaceFile(e.path(name), text))
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("write the certificate of proxy group %s: %w", e.group, err)
+		identity.RenewAt = time.Now().Add(retryRenewal)
+		return identity, fmt.Errorf("write the certificate of proxy group %s: %w", e.group, err)
 	}
 	return identity, nil
 }

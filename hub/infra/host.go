@@ -27,7 +27,11 @@ limitations under the License.
 //
 //   - Envoy outlives the hub. A starting hub adopts the Envoy it finds if that is
 //     what it would start itself, else it stops it first. There are never two of
-//     one group: they would share every port in silence and serve half stale.
+//     one group, also where files of the state directory are gone: they would share
+//     every port in silence and serve half stale. An address that an Envoy of
+//     another state directory serves is not published.
+//   - What is missing in the state directory is made again, and Envoy is started
+//     without what cannot be written.
 //   - An Envoy that dies is started again, with back-off.
 //   - Certificates are renewed without a restart.
 //
@@ -40,10 +44,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -77,6 +83,7 @@ type Identity struct {
 type Host struct {
 	options Options
 	sizes   sizes
+	others  others
 }
 
 // NewHost checks what a Host needs: Envoy, Linux, a folder.
@@ -141,8 +148,11 @@ func (h *Host) Run(ctx context.Context, group string) error {
 	}
 	defer func() { _ = hub.Close() }()
 	identity, err := e.writeIdentity()
-	if err != nil {
+	if err != nil && (identity.ServerName == "" || !e.hasIdentity()) {
 		return err
+	}
+	if err != nil { // a full disk: the last certificate is good for a while
+		e.log.Error(err, "Envoy goes on with the last certificate")
 	}
 	e.serverName = identity.ServerName
 	go e.renewIdentity(ctx, identity.RenewAt)
@@ -150,8 +160,15 @@ func (h *Host) Run(ctx context.Context, group string) error {
 	return nil
 }
 
-// Reach connects to an address once. It tries for at most a second.
+// Reach connects to an address once, to see that traffic can arrive there. It
+// tries for at most a second. An address that an Envoy of another state directory
+// serves as well is an error: the kernel would give each of the two a share of the
+// connections (SO_REUSEPORT), and nobody would say so.
 func (h *Host) Reach(ctx context.Context, address netip.AddrPort) error {
+	if other, ok := h.others.serving(address, h.options.StateDir); ok {
+		return fmt.Errorf("process %d, the Envoy of %s, serves %s too and takes a share of its connections: stop it, or give the hubs of this machine different address pools",
+			other.PID, filepath.Dir(other.config), address)
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var dialer net.Dialer
@@ -178,9 +195,22 @@ func Stop(ctx context.Context, stateDir string) error {
 	if err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	var errs []error
+	dirs := map[string]bool{}
 	for _, lock := range locks {
-		e := &envoy{dir: filepath.Dir(lock)}
+		dirs[filepath.Dir(lock)] = true
+	}
+	for _, running := range envoys() { // the locks' files may be gone
+		if dir := filepath.Dir(running.config); filepath.Dir(dir) == stateDir {
+			dirs[dir] = true
+		}
+	}
+	var errs []error
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		e := &envoy{dir: dir}
 		held, err := e.stop(ctx)
 		if held != nil {
 			_ = held.Close()

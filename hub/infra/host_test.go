@@ -17,16 +17,20 @@ limitations under the License.
 package infra_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,6 +101,174 @@ func TestAnEnvoyThatIsNotWhatTheHubWantsIsReplaced(t *testing.T) {
 				t.Errorf("the first is alive: %t, the second: %t", alive(first), alive(second))
 			}
 		})
+	}
+}
+
+func TestTheStateDirectoryMayBeRemoved(t *testing.T) {
+	state := newState(t)
+	defer run(t, state)()
+	first := waitForEnvoy(t, state, 0)
+	if err := os.RemoveAll(state.dir); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, first)
+	waitForEnvoy(t, state, first)
+}
+
+func TestAHubFindsItsEnvoyWithoutTheLock(t *testing.T) {
+	state := newState(t)
+	stop := run(t, state)
+	first := waitForEnvoy(t, state, 0)
+	stop()
+	remove(t, filepath.Join(state.dir, "global/lock"))
+	stop = run(t, state)
+	defer stop()
+	eventually(t, "the hub looks after Envoy", func() bool { return hubLocked(t, state) })
+	kill(t, first) // what comes next is the only one
+	second := waitForEnvoy(t, state, first)
+	eventually(t, "one Envoy", func() bool { return slices.Equal(envoysOf(t, state), []int{second}) })
+}
+
+func TestALostLockLeavesOneEnvoy(t *testing.T) {
+	state := newState(t)
+	stop := run(t, state)
+	waitForEnvoy(t, state, 0)
+	stop()
+	remove(t, filepath.Join(state.dir, "global/lock"))
+	remove(t, filepath.Join(state.dir, "global/envoy.json")) // nothing to adopt it by
+	defer run(t, state)()
+	second := waitForEnvoy(t, state, 0)
+	if all := envoysOf(t, state); !slices.Equal(all, []int{second}) {
+		t.Errorf("Envoys %v, want %d alone", all, second)
+	}
+	remove(t, filepath.Join(state.dir, "global/lock"))
+	if err := infra.Stop(t.Context(), state.dir); err != nil {
+		t.Fatal(err)
+	}
+	if alive(second) {
+		t.Error("Stop leaves an Envoy whose lock is gone")
+	}
+}
+
+// A full disk lets nothing be written that is not there already.
+func TestEnvoyStartsWithoutWriting(t *testing.T) {
+	state := newState(t)
+	defer run(t, state)()
+	first := waitForEnvoy(t, state, 0)
+	files := []string{"global/bootstrap.yaml", "global/identity/certificate.yaml", "global/identity/authority.yaml"}
+	before := inodes(t, state, files)
+	record := filepath.Join(state.dir, "global/envoy.json")
+	remove(t, record)
+	if err := os.MkdirAll(filepath.Join(record, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, first)
+	eventually(t, "another Envoy", func() bool {
+		all := envoysOf(t, state)
+		return len(all) == 1 && all[0] != first
+	})
+	second := envoysOf(t, state)
+	eventually(t, "it answers", func() bool {
+		conn, err := net.Dial("unix", filepath.Join(state.dir, "global/admin.sock"))
+		return err == nil && conn.Close() == nil
+	})
+	if after := inodes(t, state, files); !slices.Equal(before, after) {
+		t.Errorf("files %v that were right were written again: %v, then %v", files, before, after)
+	}
+	if now := envoysOf(t, state); !slices.Equal(now, second) {
+		t.Errorf("Envoy %v was replaced by %v because it could not be recorded", second, now)
+	}
+}
+
+func inodes(t *testing.T, s *state, files []string) (out []uint64) {
+	t.Helper()
+	for _, file := range files {
+		info, err := os.Stat(filepath.Join(s.dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, info.Sys().(*syscall.Stat_t).Ino)
+	}
+	return out
+}
+
+// envoysOf returns the living Envoys of a state directory.
+func envoysOf(t *testing.T, s *state) (out []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(line), filepath.Join(s.dir, "global/bootstrap.yaml")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && alive(pid) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+func TestAnAddressOfAnotherHubsEnvoyIsNotReached(t *testing.T) {
+	state := newState(t)
+	for name, test := range map[string]struct {
+		dir   string
+		other bool
+	}{
+		"another state directory": {"/another", true},
+		"this state directory":    {state.dir, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			program, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			envoy := exec.Command(program, "-test.run=^TestStandInForEnvoy$", "--", "--config-path", test.dir+"/global/bootstrap.yaml", "--service-node", "global")
+			envoy.Env = append(os.Environ(), standIn+"=1")
+			envoy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			output, err := envoy.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := envoy.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = envoy.Process.Kill()
+				_ = envoy.Wait()
+			}()
+			line, err := bufio.NewReader(output).ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = newHost(t, state).Reach(t.Context(), netip.MustParseAddrPort(strings.TrimSpace(line)))
+			if told := err != nil && strings.Contains(err.Error(), "the Envoy of /another/global"); told != test.other {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+const standIn = "KUBELB_TEST_STAND_IN"
+
+// TestStandInForEnvoy is a program that listens and has the arguments of an Envoy.
+func TestStandInForEnvoy(t *testing.T) {
+	if os.Getenv(standIn) == "" {
+		t.Skip("run by another test")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(l.Addr())
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
 	}
 }
 

@@ -17,6 +17,7 @@ limitations under the License.
 package infra
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,8 +73,12 @@ func Local(l net.Listener) netip.AddrPort {
 }
 
 // replaceFile writes a file in one step, so that readers see all of it or what
-// was there before.
+// was there before. A file that is right already is left alone, which works on a
+// full disk too.
 func replaceFile(path string, data []byte) error {
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, data) {
+		return nil
+	}
 	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -113,6 +114,36 @@ func processWith(argument string) (out []process) {
 		}
 		if p, err := processOf(pid); err == nil {
 			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// running is an Envoy of a hub on this machine.
+type running struct {
+	process
+	config string // path of its bootstrap
+}
+
+// envoys returns the Envoys that hubs of this machine have started.
+func envoys() (out []running) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err != nil {
+			continue // gone
+		}
+		words := strings.Split(string(line), "\x00")
+		at := slices.Index(words, "--config-path")
+		if at < 0 || at+1 == len(words) || filepath.Base(words[at+1]) != bootstrapFile || !slices.Contains(words, "--service-node") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			continue
+		}
+		if p, err := processOf(pid); err == nil {
+			out = append(out, running{p, words[at+1]})
 		}
 	}
 	return out
