@@ -47,6 +47,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "changes of a node for each of -sizes")
 	flag.StringVar(&o.hub, "hub", "", "the hub program to measure (default: this module's)")
 	flag.StringVar(&o.ccm, "ccm", "", "the ccm program to measure (default: this module's)")
+	flag.BoolVar(&o.udp, "udp", false, "measure only UDP datagrams through a load balancer")
 	flag.BoolVar(&o.fleet, "fleet", false, "measure only many tenants at the same time, against git on one shared branch")
 	flag.IntVar(&o.tenants, "tenants", 64, "tenants of -fleet")
 	flag.IntVar(&o.changes, "changes", 20, "changes of each tenant of -fleet")
@@ -70,7 +71,7 @@ type options struct {
 	idle             time.Duration
 
 	services, nodes         bool
-	fleet, scale            bool
+	fleet, scale, udp       bool
 	sizes                   []int
 	rounds                  int
 	hub, ccm                string

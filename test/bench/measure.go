@@ -66,7 +66,7 @@ func (b *bench) app(name string) testbed.App {
 
 func (b *bench) all(ctx context.Context, o options) error {
 	b.printf("| measure | n | p50 | p99 | max |\n|---|---|---|---|---|\n")
-	every := !o.services && !o.nodes && !o.fleet && !o.scale // but for a thousand tenants, which take half an hour
+	every := !o.services && !o.udp && !o.nodes && !o.fleet && !o.scale // but for a thousand tenants, which take half an hour
 	if o.services || every {
 		if err := b.services(ctx, o); err != nil {
 			return err
@@ -74,6 +74,11 @@ func (b *bench) all(ctx context.Context, o options) error {
 	}
 	if o.nodes || every {
 		if err := b.nodes(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.udp || every {
+		if err := b.datagrams(ctx); err != nil {
 			return err
 		}
 	}
