@@ -124,6 +124,10 @@ func (e *engine) Start(ctx context.Context) error {
 	group.Go(func() error { return e.observer.run(ctx) })
 	group.Go(func() error { return e.memory.run(ctx) })
 	group.Go(func() error { return e.followKey(ctx) })
+	group.Go(func() error {
+		e.publisher.health.run(ctx)
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -104,8 +104,11 @@ func (p *publisher) gatherNodes(ctx context.Context) error {
 		time.AfterFunc(again, p.markNodes)
 	}
 	nodeCount.WithLabelValues().Set(float64(len(counting)))
-	documents, problems := render.Nodes(counting, p.options.render())
+	options := p.options.render()
+	options.HealthCheckPort = p.health.fact()
+	documents, problems := render.Nodes(counting, options)
 	p.content.putNodes(documents)
+	p.health.tell(render.NodeAddresses(counting, options.NodeAddressType))
 	if len(problems) > 0 {
 		p.notices.set(noticeNodes, problems[0])
 	} else {
@@ -120,7 +123,11 @@ func (p *publisher) publishedNode() func(*corev1.Node) bool {
 	published := map[v1alpha1.EndpointAddress]bool{}
 	if file, ok, err := p.store.File(p.tree, path); err == nil && ok {
 		if object, _ := repo.Decode(path, file); object != nil {
-			for _, a := range object.(*v1alpha1.Addresses).Spec.Addresses {
+			spec := object.(*v1alpha1.Addresses).Spec
+			if !p.readiness.started {
+				p.health.remember(spec.HealthCheckPort)
+			}
+			for _, a := range spec.Addresses {
 				published[a] = true
 			}
 		}

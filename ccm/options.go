@@ -68,6 +68,9 @@ type Options struct {
 	// NodeAddressType is the type of the node addresses that the hub connects to;
 	// ExternalIP if empty.
 	NodeAddressType corev1.NodeAddressType
+	// HealthCheckPort is where nodes are looked for kube-proxy's /healthz; 0 for
+	// nowhere.
+	HealthCheckPort int32
 	// UseLoadBalancerClass leaves Services without a class to others, as those of
 	// another class always are.
 	UseLoadBalancerClass bool
@@ -132,6 +135,9 @@ func (o *Options) complete() error {
 	case corev1.NodeExternalIP, corev1.NodeInternalIP, corev1.NodeHostName:
 	default:
 		return fmt.Errorf("node address type %q: write ExternalIP, InternalIP or Hostname", o.NodeAddressType)
+	}
+	if o.HealthCheckPort < 0 || o.HealthCheckPort > 65535 {
+		return fmt.Errorf("node health check port %d: write 1 to 65535, or 0 for none", o.HealthCheckPort)
 	}
 	if !repo.ValidTenant(o.Tenant) {
 		return fmt.Errorf("cluster name %q: write a DNS label of at most %d characters", o.Tenant, repo.MaxTenantLength)

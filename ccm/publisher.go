@@ -89,14 +89,17 @@ type publisher struct {
 	readiness readiness
 	gathered  bool
 	sealer    sealer
+	health    *healthPort
 }
 
 func newPublisher(e *engine, u *upstream) *publisher {
-	return &publisher{
+	p := &publisher{
 		engine: e, upstream: u, ref: repo.IntentRef(e.options.Tenant), log: e.log.WithName("publisher"),
 		wake: make(chan struct{}, 1), resume: make(chan struct{}, 1), dirty: map[types.NamespacedName]bool{}, nodesDirty: true, dirtySecrets: dirtySecrets{},
 		store: git.NewStore(), mayAdopt: e.options.Adopt, readiness: newReadiness(),
 	}
+	p.health = newHealthPort(e.options.HealthCheckPort, p.markNodes)
+	return p
 }
 
 // markService has a Service rendered again.

@@ -16,7 +16,11 @@ limitations under the License.
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // AddressesSpec lists a tenant's nodes. It is a fact: what the tenant's cluster
 // says goes, nobody holds or reviews it.
@@ -26,6 +30,14 @@ type AddressesSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=5000
 	Addresses []EndpointAddress `json:"addresses"`
+	// healthCheckPort is the port at which every node answers GET /healthz, as
+	// kube-proxy does (KEP-3836): a node that says 503 gets no new connection of
+	// load balancers with externalTrafficPolicy Cluster. Without it a TCP connection
+	// to the NodePort is enough.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	HealthCheckPort int32 `json:"healthCheckPort,omitempty"`
 }
 
 // AddressesStatus is what became of an Addresses object.
@@ -65,4 +77,11 @@ type AddressesList struct {
 	metav1.ListMeta `json:"metadata,omitempty"`
 
 	Items []Addresses `json:"items"`
+}
+
+// ParseHealthCheckPort reads the value of [AnnotationHealthCheckPort]: a port, or
+// 0 for none.
+func ParseHealthCheckPort(text string) (port int32, ok bool) {
+	number, err := strconv.ParseUint(text, 10, 16)
+	return int32(number), err == nil
 }

@@ -95,6 +95,11 @@ const (
 	// AnnotationProxyProtocol asks for a PROXY protocol header to the endpoints;
 	// the one value is "v2".
 	AnnotationProxyProtocol = "kubelb.k8c.io/proxy-protocol"
+	// AnnotationHealthCheckPort names the port of the nodes whose /healthz says
+	// whether a node takes new connections (externalTrafficPolicy Cluster), in
+	// place of Addresses.spec.healthCheckPort: 1 to 65535, or "0" for none, which
+	// means that a TCP connection to the NodePort is enough.
+	AnnotationHealthCheckPort = "kubelb.k8c.io/health-check-port"
 	// AnnotationLBPolicy on a Service becomes LoadBalancer.spec.lbPolicy.
 	AnnotationLBPolicy = "kubelb.k8c.io/lb-policy"
 	// AnnotationAddresses on a Service becomes LoadBalancer.spec.addresses: IP

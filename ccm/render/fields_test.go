@@ -77,6 +77,7 @@ var changes = map[string]func(*corev1.Service){
 	"spec.ports[].targetPort":  func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromInt32(99) },
 
 	v1alpha1.AnnotationAddresses:                                         annotate("192.0.2.9"),
+	v1alpha1.AnnotationHealthCheckPort:                                   annotate("10257"),
 	v1alpha1.AnnotationLBPolicy:                                          annotate("Random"),
 	v1alpha1.AnnotationProxyProtocol:                                     annotate("v2"),
 	"kubelb.k8c.io/*":                                                    annotate("anything"),

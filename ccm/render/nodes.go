@@ -66,7 +66,7 @@ func Nodes(nodes []corev1.Node, o Options) ([]Document, []v1alpha1.Problem) {
 	}
 	return []Document{document(path, &v1alpha1.Addresses{
 		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultName, Namespace: v1alpha1.TenantNamespace(o.Tenant)},
-		Spec:       v1alpha1.AddressesSpec{Addresses: addresses},
+		Spec:       v1alpha1.AddressesSpec{Addresses: addresses, HealthCheckPort: o.HealthCheckPort},
 	})}, nil
 }
 

@@ -41,6 +41,9 @@ type Options struct {
 	UseLoadBalancerClass bool
 	// NodeAddressType is the type of the node addresses that the hub connects to.
 	NodeAddressType corev1.NodeAddressType
+	// HealthCheckPort is where nodes answer GET /healthz as kube-proxy does; 0 if
+	// they do not.
+	HealthCheckPort int32
 }
 
 // Document is one file of the intent branch.

@@ -208,6 +208,14 @@ func (s *serviceRenderer) annotations() map[string]string {
 			`write "v2", or remove the annotation`)
 		delete(out, v1alpha1.AnnotationProxyProtocol)
 	}
+	if text, ok := out[v1alpha1.AnnotationHealthCheckPort]; ok {
+		if _, ok := v1alpha1.ParseHealthCheckPort(text); !ok {
+			s.problem(annotationField(v1alpha1.AnnotationHealthCheckPort), ReasonInvalidAnnotation,
+				fmt.Sprintf("%q is not a port, so nodes are probed as without the annotation", v1alpha1.Printable(text, 64)),
+				`write a number from 1 to 65535, "0" for no HTTP probe, or remove the annotation`)
+			delete(out, v1alpha1.AnnotationHealthCheckPort)
+		}
+	}
 	return out
 }
 

@@ -56,6 +56,7 @@ func run() error {
 		o           ccm.Options
 		mo          = manager.Options{Lease: ccm.LeaseName}
 		addressType string
+		healthPort  int
 	)
 	flag.StringVar(&o.Tenant, "cluster-name", "", "name of the tenant (required)")
 	flag.StringVar(&o.Namespace, "namespace", "kubelb", "namespace of the CCM's key, credentials and state")
@@ -65,6 +66,7 @@ func run() error {
 	flag.Var((*values)(&o.HubKeys), "hub-key", "the hub's public key as an authorized_keys line, or @<file>; repeatable (required)")
 	flag.BoolVar(&o.Adopt, "adopt", false, "take over the branch of another cluster with this tenant's name")
 	flag.StringVar(&addressType, "node-address-type", string(corev1.NodeExternalIP), "address of nodes that the hub reaches: ExternalIP, InternalIP or Hostname")
+	flag.IntVar(&healthPort, "node-health-check-port", 10256, "port of the nodes whose /healthz the hub's proxies ask where all nodes answer as kube-proxy does; 0: never")
 	flag.BoolVar(&o.UseLoadBalancerClass, "use-loadbalancer-class", false, "leave Services without spec.loadBalancerClass to others; those of a class other than kubelb always are")
 	flag.StringVar(&o.WebhookAddr, "webhook-addr", "", "where POST /hook is served, so that news of the hub arrives at once; empty turns it off")
 	flag.StringVar(&o.WebhookType, "webhook-type", "generic-hmac", "format of the webhook's requests: generic-hmac, github, gitlab or gitea")
@@ -76,7 +78,7 @@ func run() error {
 		fmt.Println("ccm", version.String())
 		return nil
 	}
-	o.NodeAddressType = corev1.NodeAddressType(addressType)
+	o.NodeAddressType, o.HealthCheckPort = corev1.NodeAddressType(addressType), int32(healthPort)
 	if mo.LeaseNamespace == "" {
 		mo.LeaseNamespace = o.Namespace
 	}

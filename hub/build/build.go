@@ -89,6 +89,7 @@ func LoadBalancer(in Input) Output {
 		return Output{Problems: b.problems}
 	}
 	b.proxyProtocol()
+	b.healthCheckPort()
 	ranges, readable := b.sourceRanges()
 	groups := b.groups()
 	var served []ir.Port

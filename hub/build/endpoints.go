@@ -38,6 +38,8 @@ type group struct {
 	backend string
 	// healthCheckNodePort is the Backend's.
 	healthCheckNodePort int32
+	// healthCheckPort is that of the nodes, 0 where the addresses are no nodes.
+	healthCheckPort int32
 }
 
 // find returns the number that serves a port of the load balancer, or why there
@@ -125,6 +127,7 @@ func (b *builder) resolveAddresses(e v1alpha1.LoadBalancerEndpoints, g *group, f
 			return false
 		}
 		addresses = b.Addresses.Spec.Addresses
+		g.healthCheckPort = b.Addresses.Spec.HealthCheckPort
 	}
 	var refused []string
 	c := checker{hub: b.HubNetworks, allowed: allowedNetworks(b.Tenant), domains: b.Tenant.Spec.AllowedEndpointDomains, hostnames: e.AddressesReference == nil}
@@ -160,19 +163,23 @@ const (
 	probeTimeout       = 5 * time.Second
 	unhealthyThreshold = 3
 	healthyThreshold   = 2
-	// localProbePath answers on the health check node port of a Service with
-	// externalTrafficPolicy Local.
-	localProbePath = "/healthz"
+	// probePath answers on the health check node port of a Service with
+	// externalTrafficPolicy Local, and on kube-proxy's own port.
+	probePath = "/healthz"
 )
 
-// healthCheck sets the health check of a port's cluster: of the node's health
-// check port where traffic stays on the node, else a TCP connection, which UDP
-// cannot have. It is not ok if traffic shall stay on the node and nothing tells
-// which nodes have a pod.
+// healthCheck sets the health check of a port's cluster: of the Service's health
+// check node port where traffic stays on the node, else of the nodes' own, else a
+// TCP connection, which UDP cannot have. It is not ok if traffic shall stay on the
+// node and nothing tells which nodes have a pod.
 func (b *builder) healthCheck(p port, groups []group, out *ir.Cluster) bool {
 	check := &ir.HealthCheck{Interval: probeInterval, Timeout: probeTimeout, UnhealthyThreshold: unhealthyThreshold, HealthyThreshold: healthyThreshold}
 	if !b.local() {
-		if p.Protocol == ir.TCP {
+		out.Interchangeable = true
+		if port := b.nodeHealthCheckPort(p, groups); port != 0 {
+			check.Path, check.Port = probePath, port
+		}
+		if p.Protocol == ir.TCP || check.Port != 0 {
 			out.HealthCheck = check
 		}
 		return true
@@ -188,10 +195,45 @@ func (b *builder) healthCheck(p port, groups []group, out *ir.Cluster) bool {
 				"let the Service have one healthCheckNodePort, or use externalTrafficPolicy Cluster; until then the port is closed")
 			return false
 		}
-		check.Path, check.Port = localProbePath, number.Number
+		check.Path, check.Port = probePath, number.Number
 	}
 	out.HealthCheck = check
 	return true
+}
+
+// nodeHealthCheckPort returns the port whose /healthz says of each endpoint
+// whether it takes new connections: the one that the annotation names, else the
+// one that all groups with the port have. 0 means that there is none.
+func (b *builder) nodeHealthCheckPort(p port, groups []group) (number uint16) {
+	if text, ok := b.LoadBalancer.Annotations[v1alpha1.AnnotationHealthCheckPort]; ok {
+		if number, ok := v1alpha1.ParseHealthCheckPort(text); ok {
+			return uint16(number)
+		}
+	}
+	for _, g := range groups {
+		if _, why := g.find(p); why != "" {
+			continue
+		}
+		own, ok := irPort(g.healthCheckPort, "")
+		if !ok || number != 0 && own.Number != number {
+			return 0
+		}
+		number = own.Number
+	}
+	return number
+}
+
+// healthCheckPort reports an annotation that names no port.
+func (b *builder) healthCheckPort() {
+	text, ok := b.LoadBalancer.Annotations[v1alpha1.AnnotationHealthCheckPort]
+	if !ok {
+		return
+	}
+	if _, ok := v1alpha1.ParseHealthCheckPort(text); !ok {
+		b.problem(fmt.Sprintf("metadata.annotations[%s]", v1alpha1.AnnotationHealthCheckPort), v1alpha1.ReasonUnsupportedAnnotation,
+			fmt.Sprintf("%q is not a port; nodes are probed as without the annotation", v1alpha1.Printable(text, 64)),
+			`write a number from 1 to 65535, "0" for no HTTP probe, or remove the annotation`)
+	}
 }
 
 func allowedNetworks(tenant *v1alpha1.Tenant) (out []netip.Prefix) {

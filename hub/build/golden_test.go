@@ -105,6 +105,7 @@ type cluster struct {
 	Name          string    `json:"name"`
 	Policy        ir.Policy `json:"policy"`
 	HealthCheck   string    `json:"healthCheck"`
+	Alike         bool      `json:"interchangeable,omitempty"`
 	ProxyProtocol bool      `json:"proxyProtocol,omitempty"`
 	Endpoints     []string  `json:"endpoints"`
 }
@@ -115,7 +116,7 @@ func view(o build.Output) output {
 		out.Listeners = append(out.Listeners, listener{l.Name(), l.Cluster, l.SourceRanges, l.Freebind})
 	}
 	for _, c := range o.Part.Clusters {
-		v := cluster{Name: c.Name, Policy: c.Policy, HealthCheck: "none", ProxyProtocol: c.ProxyProtocol, Endpoints: []string{}}
+		v := cluster{Name: c.Name, Policy: c.Policy, HealthCheck: "none", ProxyProtocol: c.ProxyProtocol, Alike: c.Interchangeable, Endpoints: []string{}}
 		if h := c.HealthCheck; h != nil {
 			probe := "connect"
 			if h.Path != "" {

@@ -19,6 +19,7 @@ package testbed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,7 +47,9 @@ type proxy struct {
 
 	ports  map[nodePort]front
 	health map[healthPort]*healthServer
-	off    map[string]bool // nodes that are cut off
+	// nodeHealth is kube-proxy's own health check of each node.
+	nodeHealth map[netip.Addr]*nodeHealth
+	off        map[string]bool // nodes that are cut off
 }
 
 type cut struct {
@@ -69,7 +72,7 @@ type front interface {
 func newProxy(c *Cluster) *proxy {
 	return &proxy{
 		cluster: c, dirty: make(chan struct{}, 1), cuts: make(chan cut), ended: make(chan struct{}),
-		ports: map[nodePort]front{}, health: map[healthPort]*healthServer{}, off: map[string]bool{},
+		ports: map[nodePort]front{}, health: map[healthPort]*healthServer{}, nodeHealth: map[netip.Addr]*nodeHealth{}, off: map[string]bool{},
 	}
 }
 
@@ -121,6 +124,9 @@ func (p *proxy) run(ctx context.Context) {
 			for _, server := range p.health {
 				_ = server.Close()
 			}
+			for _, server := range p.nodeHealth {
+				_ = server.Close()
+			}
 			return
 		case c := <-p.cuts:
 			p.off[c.node] = c.off
@@ -166,7 +172,7 @@ func (p *proxy) apply() {
 			delete(p.health, at)
 		}
 	}
-	if err := p.open(rules); err != nil {
+	if err := errors.Join(p.open(rules), p.applyHealth(nodes)); err != nil {
 		fmt.Fprintf(os.Stderr, "test bed, stand-in for kube-proxy: %v; trying again\n", err)
 		time.AfterFunc(500*time.Millisecond, p.mark)
 	}

@@ -115,6 +115,11 @@ type Cluster struct {
 	Policy    Policy
 	// HealthCheck probes the endpoints; nil means none.
 	HealthCheck *HealthCheck
+	// Interchangeable says that every endpoint reaches the same servers. Then one
+	// that refuses a connection is passed over until its next good probe, and when
+	// all are out, by probe or refusal, all are tried: a probe that fails
+	// everywhere says more of the way to its port than of the servers.
+	Interchangeable bool
 	// ProxyProtocol sends a PROXY protocol v2 header to the endpoint.
 	ProxyProtocol bool
 }

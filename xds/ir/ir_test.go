@@ -39,7 +39,7 @@ func full() Part {
 		},
 		Clusters: []Cluster{
 			{
-				Name: "web", Policy: SourceIP, ProxyProtocol: true,
+				Name: "web", Policy: SourceIP, ProxyProtocol: true, Interchangeable: true,
 				Endpoints:   []Endpoint{{"192.0.2.1", 30080}, {"192.0.2.2", 30080}, {"192.0.2.1", 30081}},
 				HealthCheck: &HealthCheck{Path: "/healthz", Port: 32000, Interval: 5, Timeout: 5, UnhealthyThreshold: 3, HealthyThreshold: 2},
 			},

@@ -59,13 +59,21 @@ func cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 		Name:           c.Name,
 		ConnectTimeout: durationpb.New(connectTimeout),
 		LbPolicy:       policies[c.Policy],
-		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
+			HealthyPanicThreshold: &typev3.Percent{Value: 0},
+			// Otherwise workers hear up to a second later that an endpoint is out.
+			UpdateMergeWindow: durationpb.New(0),
+		},
 		// A removed endpoint is gone at once, not when its health check fails.
 		IgnoreHealthOnHostRemoval: true,
 		CircuitBreakers:           unlimited(),
 	}
 	if c.HealthCheck != nil {
 		out.HealthChecks = []*corev3.HealthCheck{healthCheck(*c.HealthCheck)}
+	}
+	if c.Interchangeable {
+		out.OutlierDetection = passOver()
+		out.CommonLbConfig.HealthyPanicThreshold.Value = leastHealthy
 	}
 	if c.ByDNS() {
 		out.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
@@ -89,6 +97,37 @@ func cluster(c ir.Cluster) (*clusterv3.Cluster, error) {
 		proxyProtocol(&p, out)
 	}
 	return out, p.finish(out)
+}
+
+const (
+	// leastHealthy is the percentage of endpoints below which all are tried: the
+	// least that there is, Envoy rounds to whole ones.
+	leastHealthy = 1
+	// passedOver is how long an endpoint that refused a connection is out if no
+	// probe brings it back earlier.
+	passedOver = 15 * time.Second
+)
+
+// passOver takes an endpoint out when a connection to it fails, but never the
+// last one (100 % of one endpoint is more than 99), and brings it back at the
+// first good probe. Connections that are open stay. Envoy has no other way to
+// try another endpoint: the choice of one for a TCP connection does not know
+// those that were tried, and a hash finds the same one for ever.
+func passOver() *clusterv3.OutlierDetection {
+	return &clusterv3.OutlierDetection{
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(1),
+		EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+		MaxEjectionPercent:                     wrapperspb.UInt32(99),
+		Interval:                               durationpb.New(passedOver / 3),
+		BaseEjectionTime:                       durationpb.New(passedOver),
+		MaxEjectionTime:                        durationpb.New(passedOver),
+		// Only refusals count: the rest needs answers that layer 4 does not see.
+		EnforcingConsecutive_5Xx:           wrapperspb.UInt32(0),
+		EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
+		EnforcingSuccessRate:               wrapperspb.UInt32(0),
+		EnforcingLocalOriginSuccessRate:    wrapperspb.UInt32(0),
+	}
 }
 
 // unlimited lifts the 1,024 connections per cluster that Envoy has by default:

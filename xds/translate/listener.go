@@ -43,6 +43,13 @@ const (
 	idleUDP = time.Minute
 )
 
+const (
+	// connectAttempts is how many endpoints a TCP connection may try.
+	connectAttempts = 4
+	// connectPause is at most between the first two; it doubles.
+	connectPause = 25 * time.Millisecond
+)
+
 // listener makes the listener l, whose cluster picks endpoints by policy.
 func listener(l ir.Listener, policy ir.Policy) (*listenerv3.Listener, error) {
 	var p packer
@@ -78,6 +85,9 @@ func tcpProxy(l ir.Listener, policy ir.Policy) *tcpproxyv3.TcpProxy {
 		StatPrefix:       l.Name(),
 		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: l.Cluster},
 		IdleTimeout:      idle(l.IdleTimeout, idleTCP),
+		// The pause lets the news of a refusal reach the choice of the next endpoint.
+		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
+		BackoffOptions:     &corev3.BackoffStrategy{BaseInterval: durationpb.New(connectPause), MaxInterval: durationpb.New(4 * connectPause)},
 	}
 	if policy == ir.SourceIP {
 		out.HashPolicy = []*typev3.HashPolicy{{
