@@ -87,6 +87,7 @@ func newNotices(recorder events.EventRecorder, about runtime.Object, changed fun
 
 // set notes a problem. It reports whether it is a new one.
 func (n *notices) set(which notice, problem v1alpha1.Problem) bool {
+	problem = problem.Bounded() // it may repeat what others wrote
 	n.mu.Lock()
 	old := n.problems[which]
 	n.problems[which] = &problem

@@ -212,7 +212,7 @@ func (x *exchange) goesOn(t *testing.T, broken func(i int) string, check func(i 
 			t.Fatalf("%s: the neighbour's change is not applied", what)
 		}
 		if !strings.Contains(x.git.show("status/"+x.good.name, x.good.statePath()), x.good.tip.String()) {
-			t.Fatalf("%s: the neighbour's change is not reported", what)
+			t.Fatalf("%s: the neighbour's change is not reported: %+v", what, x.loop.tenants[x.good.name].status)
 		}
 		if took := x.clock.Sub(began); took > 10*time.Second {
 			t.Errorf("%s: it took %s", what, took)

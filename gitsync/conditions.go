@@ -89,9 +89,16 @@ func redact(raw string) string {
 	return u.String()
 }
 
+// maxCondition bounds the message of a condition, in bytes: a problem and its
+// remedy have room.
+const maxCondition = 4 * v1alpha1.MaxMessage
+
 // setConditions writes Ready, Reconciling and Stalled as kstatus wants them.
 func setConditions(conditions []metav1.Condition, f *failure, success string, generation int64, now metav1.Time) []metav1.Condition {
 	conditions = slices.Clone(conditions)
+	if f != nil { // it may repeat what others wrote
+		f = &failure{reason: f.reason, message: v1alpha1.Printable(f.message, maxCondition), stalled: f.stalled}
+	}
 	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
 		apimeta.SetStatusCondition(&conditions, metav1.Condition{
 			Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: generation, LastTransitionTime: now,

@@ -31,6 +31,7 @@ import (
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/forge"
+	"github.com/kubelb/gitops/gitsync/git"
 )
 
 // Reasons of problems with a forge.
@@ -307,6 +308,11 @@ func fulfil(ctx context.Context, client forge.Forge, head string, f file) (pull,
 	if err != nil {
 		return pull{}, fmt.Errorf("look for the pull request of %s: %w", head, err)
 	}
+	if ok {
+		if err := plausible(pr); err != nil {
+			return pull{}, fmt.Errorf("look for the pull request of %s: %w", head, err)
+		}
+	}
 	opened := ok && pr.State == forge.Open
 	switch {
 	case w.stance == shut && opened:
@@ -328,7 +334,28 @@ func fulfil(ctx context.Context, client forge.Forge, head string, f file) (pull,
 	if !ok {
 		return pull{}, nil
 	}
-	return pull{number: pr.Number, state: pr.State, head: pr.HeadCommit, url: pr.URL}, nil
+	if err := plausible(pr); err != nil {
+		return pull{}, fmt.Errorf("the pull request of %s: %w", head, err)
+	}
+	return pull{number: pr.Number, state: pr.State, head: pr.HeadCommit, url: v1alpha1.Printable(pr.URL, maxPullURL)}, nil
+}
+
+// maxPull is the highest number of a pull request that is believed: base/main
+// remembers the highest that was judged. maxPullURL bounds its address, in bytes.
+const (
+	maxPull    = 1 << 53
+	maxPullURL = 1024
+)
+
+// plausible refuses an answer of a forge that would be recorded and cannot be.
+func plausible(pr forge.PullRequest) error {
+	if pr.Number < 1 || pr.Number > maxPull {
+		return fmt.Errorf("%w: it answers with the number %d", forge.ErrInvalid, pr.Number)
+	}
+	if _, err := git.ParseHash(pr.HeadCommit); err != nil && pr.HeadCommit != "" {
+		return fmt.Errorf("%w: it answers with the commit %q", forge.ErrInvalid, v1alpha1.Printable(pr.HeadCommit, 80))
+	}
+	return nil
 }
 
 func shortReview(tenant string) string { return repo.ReviewRef(tenant)[len(repo.RefPrefix):] }
@@ -346,7 +373,7 @@ func forgeProblem(tenant string, err error) *v1alpha1.Problem {
 	}
 	return &v1alpha1.Problem{
 		Path: repo.TenantDir(tenant), Object: v1alpha1.KindTenant + " " + tenant, Field: "spec.git.review",
-		Reason: reason, Message: err.Error(), Remedy: remedy,
+		Reason: reason, Message: v1alpha1.Printable(err.Error(), v1alpha1.MaxMessage), Remedy: remedy,
 	}
 }
 

@@ -208,14 +208,17 @@ func (s *stepper) drive(ctx context.Context, l *loop) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !news && !s.tell(l) && quiet(l) {
+		more := s.tell(l)
+		if !news && !more && quiet(l) {
 			break
 		}
 		if turns > 100 {
 			s.t.Fatalf("the loop does not come to rest: failed %v, apply retry %v, status.git %v, deferred %v, report %v",
 				l.failed, l.applyRetry, l.gitAt, l.deferred, l.reportDue(s.clock))
 		}
-		s.clock = s.clock.Add(l.wait())
+		if !quiet(l) {
+			s.clock = s.clock.Add(l.wait())
+		}
 	}
 }
 

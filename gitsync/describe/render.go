@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -272,20 +271,9 @@ func cut(value string) string {
 }
 
 // Visible shows what would not show, or would do something to a terminal:
-// control characters and those that change the direction of writing.
+// control characters and those that change the direction of writing. Nothing is
+// cut.
 func Visible(text string) string {
-	if strings.IndexFunc(text, hidden) < 0 && utf8.ValidString(text) {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if hidden(r) {
-			fmt.Fprintf(&b, "\\u%04x", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+	const longest = 10 // of what stands for one byte or rune
+	return v1alpha1.Printable(text, longest*len(text)+longest)
 }
-
-func hidden(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
