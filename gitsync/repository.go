@@ -62,6 +62,9 @@ func (l *loop) look(ctx context.Context) error {
 	if err := l.fetch(ctx, refs, mainRef, baseRef); err != nil {
 		return err
 	}
+	if l.main.Hash.IsZero() {
+		l.lookBack(ctx, refs[mainRef], refs[baseRef])
+	}
 	news := refs[mainRef] != l.main.Hash
 	l.adoptStatuses()
 	if news || l.main.Hash.IsZero() {
@@ -134,6 +137,33 @@ func (l *loop) fetch(ctx context.Context, listed map[string]git.Hash, needed ...
 	}
 	l.unfetched = l.apart.failures()
 	return nil
+}
+
+// firstLook is how much of history a hub that starts loads, in one request:
+// enough to find the newest base, who changed what last, and what tenants did
+// meanwhile. What is further back is loaded when it is needed.
+const firstLook = 50
+
+// lookBack loads recent history of main, base/main and those intents that were not
+// integrated yet. It only spares requests: without it each step loads its own.
+func (l *loop) lookBack(ctx context.Context, main, base git.Hash) {
+	tips := []git.Hash{main}
+	if commit, err := l.store.Commit(base); err == nil {
+		tips = append(tips, base)
+		for name, t := range l.tenants {
+			tip := l.intentOf(t)
+			if t.link != nil || !l.store.Has(tip) {
+				continue
+			}
+			last, err := l.integratedIn(commit.Tree, name)
+			if err == nil && last.Commit != "" && last.Commit != tip.String() {
+				tips = append(tips, tip)
+			}
+		}
+	}
+	if err := l.remote.DeepenAll(ctx, l.store, firstLook, tips...); err != nil {
+		l.log.V(1).Info("history is loaded bit by bit", "because", err.Error())
+	}
 }
 
 // readMain takes over a new tip of main.

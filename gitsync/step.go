@@ -260,7 +260,12 @@ func unreadable(tenant string, err error) *v1alpha1.Problem {
 }
 
 func (l *loop) lastIntegrated(tenant string) (repo.Integrated, error) {
-	file, ok, err := l.store.File(l.base.tree, repo.IntegratedPath(tenant))
+	return l.integratedIn(l.base.tree, tenant)
+}
+
+// integratedIn reads what a tree of base/main says was integrated of a tenant.
+func (l *loop) integratedIn(tree git.Hash, tenant string) (repo.Integrated, error) {
+	file, ok, err := l.store.File(tree, repo.IntegratedPath(tenant))
 	if err != nil || !ok {
 		return repo.Integrated{}, err
 	}

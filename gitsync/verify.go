@@ -167,10 +167,8 @@ func (v *verifier) again(before map[string]trust.Override) (steps []trust.Step) 
 func (v *verifier) steps(ctx context.Context, last git.Hash, before []repo.VainApproval) (steps []trust.Step, approved map[string]trust.Commit, err error) {
 	for _, depth := range depths {
 		if depth > 0 {
-			for _, h := range []git.Hash{v.main.Hash, last} {
-				if err := v.remote.Deepen(ctx, v.store, h, depth); err != nil {
-					return nil, nil, err
-				}
+			if err := v.remote.DeepenAll(ctx, v.store, depth, v.main.Hash, last); err != nil {
+				return nil, nil, err
 			}
 		}
 		v.vain, v.lacking = slices.Clone(before), false

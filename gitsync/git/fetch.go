@@ -104,9 +104,14 @@ func (r *Remote) fetchOnward(ctx context.Context, s *Store, q fetchRequest) erro
 // where the server can leave them out, without files: enough to see which
 // commit changed a path. [Store.Has] stays false for them.
 func (r *Remote) Deepen(ctx context.Context, s *Store, tip Hash, n int) error {
+	return r.DeepenAll(ctx, s, n, tip)
+}
+
+// DeepenAll is Deepen for several tips in one request.
+func (r *Remote) DeepenAll(ctx context.Context, s *Store, n int, tips ...Hash) error {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	_, err := r.fetchOnce(ctx, s, fetchRequest{wants: []Hash{tip}, depth: max(n, 0) + 1, treesOnly: true})
+	_, err := r.fetchOnce(ctx, s, fetchRequest{wants: tips, depth: max(n, 0) + 1, treesOnly: true})
 	if err != nil {
 		return fmt.Errorf("deepen: %w", serverFault(err))
 	}
