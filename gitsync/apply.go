@@ -247,6 +247,7 @@ func (l *loop) guard(ctx context.Context, t *tenant, p *plan.Plan) (confirmed bo
 			Path: folder, Object: v1alpha1.KindTenant + " " + t.name, Reason: v1alpha1.ReasonApplyGuarded,
 			Message: fmt.Sprintf("people removed %d of %d documents on main; nothing of it is removed from the hub until this is confirmed", len(guarded), removals.Wishes),
 			Remedy:  fmt.Sprintf("if the removals are meant, annotate the Tenant with %s: %s; else revert them", v1alpha1.AnnotationConfirm, l.main.Hash),
+			Confirm: l.main.Hash.String(),
 		}}
 	}
 	return removals.Confirmed && len(guarded) == 0, nil

@@ -34,10 +34,11 @@ import (
 // failure is why a repository cannot be followed, as people are told.
 type failure struct {
 	reason, message string
-	stalled         bool // waits for people; else it is tried again with back-off
-	stop            bool // what is on main must not be applied
-	secret          bool // another Secret may heal it
-	refused         bool // these credentials do not get on with the server
+	stalled         bool   // waits for people; else it is tried again with back-off
+	stop            bool   // what is on main must not be applied
+	secret          bool   // another Secret may heal it
+	refused         bool   // these credentials do not get on with the server
+	accepts         string // the commit of main that people may accept; empty: there is nothing to accept
 }
 
 // Error makes a failure an error on its way up.

@@ -240,6 +240,9 @@ func TestARewrittenMainStopsEverythingUntilItIsAccepted(t *testing.T) {
 	ada.git("push", "-q", "-f", "origin", "HEAD:main")
 	rewritten := ada.git("rev-parse", "HEAD")
 	b.reason(v1alpha1.ReasonMainRewritten)
+	if got := b.gitSource().Status.AcceptRewrite; got != rewritten {
+		t.Errorf("status.acceptRewrite is %q, want %s", got, rewritten)
+	}
 	acme.push(map[string]repo.Object{acme.path("api"): acme.balancer("api", 90)})
 	b.look()
 	acme.hasPorts("web", 80)
@@ -252,6 +255,9 @@ func TestARewrittenMainStopsEverythingUntilItIsAccepted(t *testing.T) {
 
 	b.annotate(b.gitSource(), v1alpha1.AnnotationAcceptRewrite, rewritten)
 	b.reason("Succeeded")
+	if got := b.gitSource().Status.AcceptRewrite; got != "" {
+		t.Errorf("status.acceptRewrite is still %s", got)
+	}
 	acme.hasPorts("api", 90)
 	acme.hasPorts("web", 81)
 	eventually(t, "the difference is held", func() string {

@@ -26,12 +26,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fluxcd/pkg/apis/meta"
+
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/webhook"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -137,6 +141,57 @@ func othersWrite(ref string) bool {
 		}
 	}
 	return true
+}
+
+// loadHook looks whether the Secret of spec.webhook has a token: once per interval,
+// and at every look while something is wrong. That the API server fails changes
+// nothing.
+func (l *loop) loadHook(ctx context.Context) {
+	hook := l.source.Spec.Webhook
+	if hook == nil {
+		l.hook = metav1.Condition{}
+		return
+	}
+	if l.hook.Status == metav1.ConditionTrue && l.hook.ObservedGeneration == l.source.Generation && l.now().Before(l.hookAt) {
+		return
+	}
+	l.hookAt = l.now().Add(l.interval())
+	key := secretKey(l.source, hook.SecretRef)
+	c := metav1.Condition{Type: v1alpha1.ConditionWebhookReady, Status: metav1.ConditionFalse, ObservedGeneration: l.source.Generation}
+	const until = "; no webhook is believed until then, and news are heard at spec.interval"
+	var secret corev1.Secret
+	err := l.live.Get(ctx, key, &secret)
+	wrong := l.mistakes.webhook
+	switch {
+	case len(wrong) > 0:
+		c.Reason, c.Message = v1alpha1.ReasonInvalid, wrong[0].Field+": "+wrong[0].Message+": "+wrong[0].Remedy+until
+	case apierrors.IsNotFound(err):
+		c.Reason = v1alpha1.ReasonSecretNotFound
+		c.Message = fmt.Sprintf("the Secret %s of spec.webhook.secretRef does not exist: make it, with the forge's secret in the key token%s", key, until)
+	case err != nil:
+		l.log.Error(err, "cannot look at the webhook's Secret", "secret", key.String())
+		return
+	case len(bytes.TrimSpace(secret.Data["token"])) == 0:
+		c.Reason = v1alpha1.ReasonTokenMissing
+		c.Message = fmt.Sprintf("the Secret %s of spec.webhook.secretRef has no key token: put the forge's secret into it%s", key, until)
+	default:
+		c.Status, c.Reason = metav1.ConditionTrue, meta.SucceededReason
+		c.Message = fmt.Sprintf("POST /hook/%s/%s is believed with the token in the Secret %s", l.key.Namespace, l.key.Name, key)
+	}
+	l.hook = c
+}
+
+// webhookCondition sets the condition WebhookReady, or removes it where there is no
+// webhook.
+func (l *loop) webhookCondition(conditions []metav1.Condition, now metav1.Time) []metav1.Condition {
+	if l.hook.Type == "" {
+		apimeta.RemoveStatusCondition(&conditions, v1alpha1.ConditionWebhookReady)
+		return conditions
+	}
+	c := l.hook
+	c.LastTransitionTime = now
+	apimeta.SetStatusCondition(&conditions, c)
+	return conditions
 }
 
 func countHook(namespace, name string, result webhook.Result) {

@@ -28,10 +28,12 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/webhook"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -184,4 +186,63 @@ func TestAWebhooksTokenCanBeReplaced(t *testing.T) {
 		code, _ := b.tell(b.source, body, headers)
 		return map[bool]string{false: fmt.Sprint(code)}[code == http.StatusUnauthorized]
 	})
+}
+
+// A webhook that can believe nobody says so, with the Secret by name, and no more
+// once it can.
+func TestAWebhookWithoutASecretSaysSo(t *testing.T) {
+	b := newBench(t)
+	acme := b.tenant("acme")
+	says := func(status metav1.ConditionStatus, reason, word string) {
+		t.Helper()
+		eventually(t, "WebhookReady "+reason, func() string {
+			c := apimeta.FindStatusCondition(b.gitSource().Status.Conditions, v1alpha1.ConditionWebhookReady)
+			if c == nil || c.Status != status || c.Reason != reason || !strings.Contains(c.Message, word) {
+				return fmt.Sprintf("%+v", c)
+			}
+			return ""
+		})
+	}
+	b.changeSource(func(s *v1alpha1.GitSourceSpec) {
+		s.Webhook = &v1alpha1.GitWebhook{Type: v1alpha1.WebhookGitea, SecretRef: v1alpha1.LocalReference{Name: "hook" + b.prefix}}
+	})
+	says(metav1.ConditionFalse, v1alpha1.ReasonSecretNotFound, hubNamespace+"/hook"+b.prefix)
+	b.secret("hook", map[string]string{"password": "s3cr3t"})
+	says(metav1.ConditionFalse, v1alpha1.ReasonTokenMissing, "token")
+	b.secret("hook", map[string]string{"token": "s3cr3t"})
+	says(metav1.ConditionTrue, "Succeeded", hubNamespace+"/hook"+b.prefix)
+	b.changeSource(func(s *v1alpha1.GitSourceSpec) { s.Webhook = nil })
+	eventually(t, "the condition goes with the webhook", func() string {
+		if apimeta.FindStatusCondition(b.gitSource().Status.Conditions, v1alpha1.ConditionWebhookReady) != nil {
+			return "it is there"
+		}
+		return ""
+	})
+
+	heard := func(status metav1.ConditionStatus) {
+		t.Helper()
+		eventually(t, "Heard "+string(status), func() string {
+			tenant := acme.tenantObject()
+			c := apimeta.FindStatusCondition(tenant.Status.Conditions, v1alpha1.ConditionHeard)
+			if c == nil || c.Status != status || (tenant.Status.Git.IntentTime != nil) != (status == metav1.ConditionTrue) {
+				return fmt.Sprintf("%+v %+v", c, tenant.Status.Git)
+			}
+			return ""
+		})
+	}
+	heard(metav1.ConditionFalse)
+	acme.push(acme.whole("web", 80))
+	acme.hasPorts("web", 80)
+	heard(metav1.ConditionTrue)
+	before := acme.tenantObject().Status.Git.IntentTime
+	if short := acme.tenantObject().Status.Git.ShortRevision; len(short) != 12 || b.gitSource().Status.ShortRevision != b.git.head("main")[:12] {
+		t.Errorf("the short revision is %q", short)
+	}
+	b.restart()
+	acme.push(map[string]repo.Object{acme.path("web"): acme.balancer("web", 81)})
+	acme.hasPorts("web", 81)
+	acme.settled()
+	if now := acme.tenantObject().Status.Git.IntentTime; now == nil || now.Before(before) {
+		t.Errorf("the last intent was at %v, before %v", now, before)
+	}
 }

@@ -79,10 +79,15 @@ func checkIntent(c git.Commit, e expected) *v1alpha1.Problem {
 	if e.confirmed {
 		return nil
 	}
+	unlessConfirmed := func(reason, remedy, format string, args ...any) *v1alpha1.Problem {
+		p := refuse(reason, fmt.Sprintf("%s, annotate the Tenant with %s: %s", remedy, v1alpha1.AnnotationConfirm, c.Hash), format, args...)
+		p.Confirm = c.Hash.String()
+		return p
+	}
 	generation, epoch, cluster := c.Trailers.Number(repo.TrailerGeneration), c.Trailers.Number(repo.TrailerEpoch), clusterIn(c)
 	if generation <= e.last.Generation {
-		return refuse(v1alpha1.ReasonStaleWriter,
-			fmt.Sprintf("wait for the CCM to push again, or restart it; if the higher number was never the CCM's, annotate the Tenant with %s: %s", v1alpha1.AnnotationConfirm, c.Hash),
+		return unlessConfirmed(v1alpha1.ReasonStaleWriter,
+			"wait for the CCM to push again, or restart it; if the higher number was never the CCM's",
 			"its generation %d is not above %d, which was integrated last", generation, e.last.Generation)
 	}
 	switch {
@@ -90,13 +95,13 @@ func checkIntent(c git.Commit, e expected) *v1alpha1.Problem {
 	case e.continues:
 		return nil // epochs of another cluster do not compare
 	default:
-		return refuse(v1alpha1.ReasonForeignCluster,
-			fmt.Sprintf("give each cluster a tenant name of its own; if this one takes the other's place, annotate the Tenant with %s: %s", v1alpha1.AnnotationConfirm, c.Hash),
+		return unlessConfirmed(v1alpha1.ReasonForeignCluster,
+			"give each cluster a tenant name of its own; if this one takes the other's place",
 			"it comes from cluster %q and does not continue the branch of cluster %q", cluster, e.last.Cluster)
 	}
 	if epoch < e.last.Epoch {
-		return refuse(v1alpha1.ReasonStaleWriter,
-			fmt.Sprintf("stop the CCM that lost its leadership; if the Lease in its cluster was made anew, annotate the Tenant with %s: %s", v1alpha1.AnnotationConfirm, c.Hash),
+		return unlessConfirmed(v1alpha1.ReasonStaleWriter,
+			"stop the CCM that lost its leadership; if the Lease in its cluster was made anew",
 			"its epoch %d is below %d: a newer leader has written already", epoch, e.last.Epoch)
 	}
 	return nil

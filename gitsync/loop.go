@@ -29,6 +29,7 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/gitsync/git"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -88,6 +89,8 @@ type loop struct {
 	forgeMade    string // what the desk's forge was made from
 	forgeAt      time.Time
 	forgeFailure *v1alpha1.Problem
+	hook         metav1.Condition // of the webhook; zero: there is none
+	hookAt       time.Time        // when it is looked at again
 
 	tenants map[string]*tenant
 	// todo are the tenants that a turn has to look at: those of which anything

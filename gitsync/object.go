@@ -100,7 +100,7 @@ func (l *loop) write(ctx context.Context, object repo.Object, revision string) e
 	}
 	u := &unstructured.Unstructured{Object: plain(document).(map[string]any)}
 	u.SetLabels(with(u.GetLabels(), v1alpha1.LabelSource, l.label()))
-	u.SetAnnotations(with(u.GetAnnotations(), v1alpha1.AnnotationRevision, revision))
+	u.SetAnnotations(with(with(u.GetAnnotations(), v1alpha1.AnnotationRevision, revision), v1alpha1.AnnotationShortRevision, v1alpha1.Short(revision)))
 	if _, ok := object.(*v1alpha1.LoadBalancer); ok {
 		u.SetFinalizers([]string{v1alpha1.Finalizer}) // the hub would add it first thing
 	}
@@ -148,7 +148,7 @@ func others(present, wanted map[string]string) map[string]string {
 // meaningful reports whether a label or annotation is a document's to say.
 func meaningful(key string) bool {
 	switch key {
-	case v1alpha1.LabelSource, v1alpha1.AnnotationRevision, v1alpha1.LabelManagedBy, v1alpha1.LabelTenant:
+	case v1alpha1.LabelSource, v1alpha1.AnnotationRevision, v1alpha1.AnnotationShortRevision, v1alpha1.LabelManagedBy, v1alpha1.LabelTenant:
 		return false
 	}
 	return strings.HasPrefix(key, v1alpha1.AnnotationPrefix)

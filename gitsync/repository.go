@@ -289,7 +289,7 @@ func (l *loop) accepted() bool {
 
 func (l *loop) rewritten(what string) error {
 	return &failure{
-		reason: v1alpha1.ReasonMainRewritten, stalled: true, stop: true,
+		reason: v1alpha1.ReasonMainRewritten, stalled: true, stop: true, accepts: l.main.Hash.String(),
 		message: fmt.Sprintf("the history of %s was rewritten: %s. Nothing is integrated or applied. To go on with main as it is, annotate this GitSource with %s=%s",
 			l.mainRef(), what, v1alpha1.AnnotationAcceptRewrite, l.main.Hash),
 	}

@@ -56,6 +56,7 @@ func (l *loop) load(ctx context.Context) (exists bool, err error) {
 	if err := l.loadTenants(ctx); err != nil {
 		return true, err
 	}
+	l.loadHook(ctx)
 	if err := l.mistakes.refused(); err != nil {
 		return true, err
 	}

@@ -108,7 +108,7 @@ func (l *loop) stateOf(ctx context.Context, t *tenant, conditions []metav1.Condi
 	problems, count := t.problems()
 	status := v1alpha1.TenantStateStatus{
 		Version: l.options.Version, RepositoryID: l.id, AppliedRevision: t.applied.revision,
-		ProblemCount: int32(count), Problems: problems,
+		ProblemCount: int32(count), Problems: listed(problems),
 		HeldCount: int32(len(t.outcome.Held)), Held: first(t.outcome.Held),
 		PendingCount: int32(len(t.outcome.Pending)), Pending: first(t.outcome.Pending),
 		SourceGone:   slices.Clone(t.outcome.SourceGone),
@@ -151,6 +151,15 @@ func (l *loop) disabled(ctx context.Context) bool {
 	return err == nil && config.Spec.LoadBalancer.Disable
 }
 
+// listed are the problems that a status has.
+func listed(problems []v1alpha1.Problem) []v1alpha1.Problem {
+	out := slices.Clone(problems)
+	for i := range out {
+		out[i].Confirm = "" // it is no part of what is stored
+	}
+	return out
+}
+
 func first[T any](all []T) []T { return slices.Clone(all[:min(len(all), v1alpha1.MaxListed)]) }
 
 // sameState compares what gitsync owns of a TenantState's status.
@@ -174,20 +183,69 @@ func (l *loop) writeTenant(ctx context.Context, t *tenant) error {
 	problems, count = v1alpha1.FirstProblems(append(notes, problems...)), count+len(notes)
 	now := &v1alpha1.TenantGitStatus{
 		Intent: t.decided.Commit, Revision: t.applied.revision, Held: int32(len(t.outcome.Held)), Pending: int32(len(t.outcome.Pending)),
-		ProblemCount: int32(count), Problems: problems, Review: t.reviewStatus(),
-		HubKeys: t.status.hubKeys,
+		ProblemCount: int32(count), Problems: listed(problems), Review: t.reviewStatus(),
+		HubKeys: t.status.hubKeys, ShortRevision: v1alpha1.Short(t.applied.revision), Confirm: confirmations(problems),
 	}
-	if before != nil && equality.Semantic.DeepEqual(before, now) {
+	now.IntentTime = intentTime(t.heard, l.now())
+	if now.IntentTime == nil && before != nil && before.Intent == now.Intent {
+		now.IntentTime = before.IntentTime // its commit was not seen since the hub started
+	}
+	conditions, changed := t.heardCondition(metav1.NewTime(l.now().Truncate(time.Second)))
+	if before != nil && !changed && equality.Semantic.DeepEqual(before, now) {
 		return nil
 	}
 	err := l.applyStatus(ctx, &v1alpha1.Tenant{
-		ObjectMeta: metav1.ObjectMeta{Name: t.name}, Status: v1alpha1.TenantStatus{Git: now},
+		ObjectMeta: metav1.ObjectMeta{Name: t.name},
+		Status:     v1alpha1.TenantStatus{Git: now, ObjectStatus: v1alpha1.ObjectStatus{Conditions: conditions}},
 	}, v1alpha1.KindTenant, fieldManager)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("write the status of the Tenant: %w", err)
 	}
-	t.toldGit = now
+	t.toldGit, t.toldHeard = now, conditions
 	return nil
+}
+
+// intentTime is the time of a commit as a status takes it. The commit is the
+// tenant's: what no clock says, or one that is ahead, is left out.
+func intentTime(at, now time.Time) *metav1.Time {
+	if at.Year() < 2000 || at.After(now.Add(time.Hour)) {
+		return nil
+	}
+	return &metav1.Time{Time: at.Truncate(time.Second)}
+}
+
+// heardCondition says whether the tenant's CCM was ever heard of, and whether that
+// is news.
+func (t *tenant) heardCondition(now metav1.Time) (conditions []metav1.Condition, changed bool) {
+	conditions = t.toldHeard
+	if conditions == nil {
+		if c := apimeta.FindStatusCondition(t.object.Status.Conditions, v1alpha1.ConditionHeard); c != nil {
+			conditions = []metav1.Condition{*c}
+		}
+	}
+	conditions = slices.Clone(conditions)
+	c := metav1.Condition{
+		Type: v1alpha1.ConditionHeard, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonHeard, ObservedGeneration: t.object.Generation, LastTransitionTime: now,
+		Message: "the CCM has pushed intents that were decided; git.intentTime says when the last",
+	}
+	if t.decided.Commit == "" {
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.ReasonNoIntentYet
+		c.Message = fmt.Sprintf("no intent of branch intent/%s was decided yet: install the CCM as kubelbctl tenant add says, or look at its log and its credentials for the Git server", t.name)
+	}
+	changed = apimeta.SetStatusCondition(&conditions, c)
+	return conditions, changed
+}
+
+// confirmations are what an operator is asked to confirm, each commit once.
+func confirmations(problems []v1alpha1.Problem) (out []v1alpha1.Confirmation) {
+	const most = 16
+	for _, p := range problems {
+		if p.Confirm == "" || len(out) == most || slices.ContainsFunc(out, func(c v1alpha1.Confirmation) bool { return c.Commit == p.Confirm }) {
+			continue
+		}
+		out = append(out, v1alpha1.Confirmation{Commit: p.Confirm, Reason: p.Reason})
+	}
+	return out
 }
 
 // chunk is how many objects' status.git are written before the loop looks
@@ -354,7 +412,10 @@ func (l *loop) writeSource(ctx context.Context) {
 	sourceReady.WithLabelValues(l.key.String()).Set(ready)
 	status := v1alpha1.GitSourceStatus{
 		RepositoryID: l.id, LastHandledReconcileAt: l.source.Annotations[v1alpha1.AnnotationReconcile],
-		ProblemCount: int32(len(problems)), Problems: v1alpha1.FirstProblems(problems), Revision: l.source.Status.Revision,
+		ProblemCount: int32(len(problems)), Problems: listed(v1alpha1.FirstProblems(problems)), Revision: l.source.Status.Revision,
+	}
+	if f != nil {
+		status.AcceptRewrite = f.accepts
 	}
 	if n := l.refusals(); f == nil && n > 0 {
 		f = &failure{reason: v1alpha1.ReasonPushFailed, message: fmt.Sprintf("the Git server refuses the status branches of %d tenants; their problems say why", n)}
@@ -366,10 +427,11 @@ func (l *loop) writeSource(ctx context.Context) {
 	if !l.main.Hash.IsZero() && !l.stopped() {
 		status.Revision = l.main.Hash.String()
 	}
+	status.ShortRevision = v1alpha1.Short(status.Revision)
 	status.BaseGeneration = l.knownGeneration()
 	status.ObservedGeneration = l.source.Generation
 	now := metav1.NewTime(l.now().Truncate(1e9))
-	status.Conditions = setConditions(l.source.Status.Conditions, f, success, l.source.Generation, now)
+	status.Conditions = l.webhookCondition(setConditions(l.source.Status.Conditions, f, success, l.source.Generation, now), now)
 	if equality.Semantic.DeepEqual(&status, &l.source.Status) {
 		return
 	}

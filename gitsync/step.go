@@ -370,6 +370,9 @@ func (d *decision) settle() {
 			t.touch(p.Path)
 		}
 	}
+	if d.refuse == nil && !d.tip.Hash.IsZero() {
+		t.heard = d.tip.Committer.When
+	}
 	if d.integrated != nil {
 		t.decided = v1alpha1.ObservedIntent{Commit: d.integrated.Commit, Generation: d.integrated.Generation}
 	}

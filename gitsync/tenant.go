@@ -27,6 +27,7 @@ import (
 	"github.com/kubelb/gitops/gitsync/integrate"
 	"github.com/kubelb/gitops/gitsync/plan"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -51,16 +52,19 @@ type tenant struct {
 	unverified []v1alpha1.Problem
 	decided    v1alpha1.ObservedIntent // zero: none yet
 	read       bool                    // decided is what base/main says
+	heard      time.Time               // when the CCM made what was decided last, as its commit says; zero: unknown
 
 	review  reviewing
 	applied applied
 	status  statusBranch
 
 	// told is the TenantState's status that was written last.
-	told     *v1alpha1.TenantStateStatus
-	toldGit  *v1alpha1.TenantGitStatus
-	untold   bool // something of the above may differ
-	restored bool
+	told    *v1alpha1.TenantStateStatus
+	toldGit *v1alpha1.TenantGitStatus
+	// toldHeard is the condition Heard that was written with it.
+	toldHeard []metav1.Condition
+	untold    bool // something of the above may differ
+	restored  bool
 	// regit are the paths of objects whose status.git may have to change.
 	regit map[string]bool
 }

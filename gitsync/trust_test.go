@@ -77,6 +77,10 @@ func TestVanishedIntentsAreGuardedUntilConfirmed(t *testing.T) {
 		if len(problems) != 1 || !strings.Contains(problems[0].Remedy, v1alpha1.AnnotationConfirm+": "+removal.String()) {
 			return fmt.Sprintf("problems are %+v", problems)
 		}
+		asks := acme.tenantObject().Status.Git.Confirm
+		if len(asks) != 1 || asks[0] != (v1alpha1.Confirmation{Commit: removal.String(), Reason: v1alpha1.ReasonApplyGuarded}) {
+			return fmt.Sprintf("status.git.confirm is %+v", asks)
+		}
 		return ""
 	})
 	acme.hasPorts("web0", 80)

@@ -377,7 +377,7 @@ func (l *loop) rolledBack(found *base) error {
 	}
 	branch := strings.TrimPrefix(repo.BaseRef(l.mainRef()), repo.RefPrefix)
 	return &failure{
-		reason: v1alpha1.ReasonRolledBack, stalled: true, stop: true,
+		reason: v1alpha1.ReasonRolledBack, stalled: true, stop: true, accepts: l.main.Hash.String(),
 		message: fmt.Sprintf("the branch %s went back from generation %d to %d: the repository was set back to an older state, or somebody rewrote the branch. Nothing is integrated or applied. To go on with main as it is, annotate this GitSource with %s=%s",
 			branch, known, found.generation, v1alpha1.AnnotationAcceptRewrite, l.main.Hash),
 	}

@@ -74,6 +74,17 @@ func (c *configuration) take(config *v1alpha1.Config) []v1alpha1.Problem {
 	return nil
 }
 
+// instead says what is in force in place of a Config that is not.
+func (h *hub) instead(config *v1alpha1.Config) string {
+	if client.ObjectKeyFromObject(config) != h.configKey() {
+		return ""
+	}
+	if valid := h.config.current(); valid != nil {
+		return fmt.Sprintf("; the configuration before this one stays in force (generation %d)", valid.Generation)
+	}
+	return "; no configuration is in force: no load balancer gets an address, and no proxy is started, until it is corrected"
+}
+
 // waitValid returns false if the context ends before there is a valid Config.
 func (c *configuration) waitValid(ctx context.Context) bool {
 	select {
@@ -129,19 +140,21 @@ func (h *hub) readConfig(ctx context.Context) (*v1alpha1.Config, error) {
 }
 
 func (h *hub) setupConfig(mgr manager.Manager, _ *measures) error {
-	isOurs := predicate.NewPredicateFuncs(func(o client.Object) bool { return client.ObjectKeyFromObject(o) == h.configKey() })
 	everyReplica := false
 	return ctrl.NewControllerManagedBy(mgr).Named("config").
-		For(&v1alpha1.Config{}, builder.WithPredicates(isOurs, predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.Config{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(controllerOptions(1, &everyReplica)).
 		Complete(reconcile.Func(h.reconcileConfig))
 }
 
-func (h *hub) reconcileConfig(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+func (h *hub) reconcileConfig(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	select {
 	case <-h.opening.ready:
 	case <-ctx.Done():
 		return reconcile.Result{}, nil
+	}
+	if request.NamespacedName != h.configKey() {
+		return h.ignoreConfig(ctx, request.NamespacedName)
 	}
 	config, err := h.readConfig(ctx)
 	if err != nil {
@@ -168,10 +181,24 @@ func (h *hub) reconcileConfig(ctx context.Context, _ reconcile.Request) (reconci
 	return reconcile.Result{}, h.writeConfig(ctx, config, problems)
 }
 
+// ignoreConfig says on a Config that it is not the one that is read.
+func (h *hub) ignoreConfig(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
+	config, err := get(ctx, h.client, &v1alpha1.Config{}, key)
+	if config == nil || err != nil {
+		return reconcile.Result{}, err
+	}
+	if !h.leader.held.Load() {
+		return reconcile.Result{RequeueAfter: soon}, nil
+	}
+	return reconcile.Result{}, h.writeConfig(ctx, config, []v1alpha1.Problem{{
+		Reason: v1alpha1.ReasonNotInForce, Message: fmt.Sprintf("the hub reads the Config %s and no other", h.configKey()), Remedy: "put what is meant into that one",
+	}})
+}
+
 func (h *hub) writeConfig(ctx context.Context, config *v1alpha1.Config, problems []v1alpha1.Problem) error {
 	conditions := conditionsOf(config.Status.Conditions, config.Generation, metav1.NewTime(h.now()))
 	if len(problems) > 0 {
-		conditions.stalled(problems[0].Reason, describeProblems(problems)+"; the configuration before this one stays in force")
+		conditions.stalled(problems[0].Reason, describeProblems(problems)+h.instead(config))
 	} else {
 		conditions.ready(meta.SucceededReason, "in force")
 	}

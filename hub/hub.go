@@ -173,7 +173,7 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	for _, setup := range []func(manager.Manager, *measures) error{h.setupConfig, h.setupTenants, h.setupLoadBalancers, h.setupSealing, h.setupSyncSecrets} {
+	for _, setup := range []func(manager.Manager, *measures) error{h.setupConfig, h.setupTenants, h.setupLoadBalancers, h.setupSealing, h.setupSyncSecrets, h.setupEvents} {
 		if err := setup(mgr, m); err != nil {
 			return err
 		}

@@ -45,6 +45,7 @@ type measures struct {
 	syncTotal                  *prometheus.CounterVec
 	syncDuration               *prometheus.HistogramVec
 	lbs, tenantCount, assigned *prometheus.Desc
+	notReady                   *prometheus.Desc
 }
 
 func newMeasures(registry prometheus.Registerer, h *hub) (*measures, error) {
@@ -66,6 +67,7 @@ func newMeasures(registry prometheus.Registerer, h *hub) (*measures, error) {
 		tenantCount:    prometheus.NewDesc("kubelb_manager_tenants", "Tenants.", nil, nil),
 		assigned:       prometheus.NewDesc("kubelb_manager_loadbalancers_with_address", "LoadBalancers to which an address is assigned.", []string{"namespace", "tenant"}, nil),
 	}
+	m.notReady = prometheus.NewDesc("kubelb_manager_loadbalancers_not_ready", "LoadBalancers that are not Ready, by the reason of the condition.", []string{"tenant", "reason"}, nil)
 	for _, c := range []prometheus.Collector{m.lbTotal, m.lbDuration, m.tenantTotal, m.tenantDuration, m.syncTotal, m.syncDuration, m} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("hub: register metrics: %w", err)
@@ -79,6 +81,7 @@ func (m *measures) Describe(out chan<- *prometheus.Desc) {
 	out <- m.lbs
 	out <- m.tenantCount
 	out <- m.assigned
+	out <- m.notReady
 }
 
 // Collect is part of prometheus.Collector.
@@ -92,6 +95,8 @@ func (m *measures) Collect(out chan<- prometheus.Metric) {
 		return // the hub has not started yet
 	}
 	all, assigned := map[string]int{}, map[string]int{}
+	type why struct{ namespace, reason string }
+	not := map[why]int{}
 	for i := range tenants.Items {
 		all[v1alpha1.TenantNamespace(tenants.Items[i].Name)] = 0
 	}
@@ -100,6 +105,13 @@ func (m *measures) Collect(out chan<- prometheus.Metric) {
 		if len(lbs.Items[i].Status.Addresses) > 0 {
 			assigned[lbs.Items[i].Namespace]++
 		}
+		if c, is := v1alpha1.NotReady(lbs.Items[i].Status.Conditions); is {
+			not[why{lbs.Items[i].Namespace, c.Reason}]++
+		}
+	}
+	for w, n := range not {
+		tenant, _ := tenantOf(w.namespace)
+		out <- prometheus.MustNewConstMetric(m.notReady, prometheus.GaugeValue, float64(n), tenant, w.reason)
 	}
 	out <- prometheus.MustNewConstMetric(m.tenantCount, prometheus.GaugeValue, float64(len(tenants.Items)))
 	for namespace, n := range all {

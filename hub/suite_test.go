@@ -109,6 +109,7 @@ type bed struct {
 	// patience with proxies; short, so that tests of silent ones are.
 	patience time.Duration
 	writes   writes
+	registry *prometheus.Registry // of the running hub
 	stop     func()
 }
 
@@ -145,8 +146,9 @@ func (b *bed) startHub() {
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.registry = prometheus.NewRegistry()
 	err = hub.SetupWithManager(mgr, hub.Options{
-		Namespace: hubNamespace, Publisher: b.proxies, Infra: b.infra, Registry: prometheus.NewRegistry(),
+		Namespace: hubNamespace, Publisher: b.proxies, Infra: b.infra, Registry: b.registry,
 		HubNetworks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Patience: b.patience,
 		Version: v1alpha1.Version{GitVersion: "v0.0.0-test"},
 	})

@@ -61,12 +61,17 @@ func (h *hub) setupTenants(mgr manager.Manager, m *measures) error {
 		return o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named("tenant").
-		For(&v1alpha1.Tenant{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.Tenant{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{UpdateFunc: gitProblemsChanged}))).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(tenantOfNamespace), builder.WithPredicates(managed)).
 		Watches(&v1alpha1.TenantState{}, handler.EnqueueRequestsFromMapFunc(h.tenantOfState), builder.WithPredicates(predicate.Funcs{UpdateFunc: stateConcerns})).
 		Watches(&v1alpha1.LoadBalancer{}, handler.Funcs{
 			CreateFunc: func(_ context.Context, e event.CreateEvent, q requests) { countLater(e.Object, q) },
 			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q requests) { countLater(e.Object, q) },
+			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q requests) {
+				if wrongChanged(e.ObjectOld.(*v1alpha1.LoadBalancer), e.ObjectNew.(*v1alpha1.LoadBalancer)) {
+					countLater(e.ObjectNew, q)
+				}
+			},
 		}).
 		WithOptions(controllerOptions(1, nil)).
 		Complete(m.tenants(&tenants{h}))
@@ -142,8 +147,13 @@ func (r *tenants) Reconcile(ctx context.Context, request reconcile.Request) (rec
 	if next == 0 || remembered > 0 && remembered < next {
 		next = remembered
 	}
-	count := len(r.list(ctx, client.InNamespace(namespace.Name)))
-	return reconcile.Result{RequeueAfter: next}, r.writeTenant(ctx, tenant, decideTenant(tenant, namespace, state, count, metav1.NewTime(r.now())))
+	var balancers v1alpha1.LoadBalancerList
+	if err := r.client.List(ctx, &balancers, client.InNamespace(namespace.Name), client.UnsafeDisableDeepCopy, client.DisableReadYourWritesConsistency); err != nil {
+		return reconcile.Result{}, fmt.Errorf("list LoadBalancers of %s: %w", namespace.Name, err)
+	}
+	status := decideTenant(tenant, namespace, state, len(balancers.Items), metav1.NewTime(r.now()))
+	sumUp(tenant, &status, balancers.Items)
+	return reconcile.Result{RequeueAfter: next}, r.writeTenant(ctx, tenant, status)
 }
 
 func (r *tenants) ensureNamespace(ctx context.Context, tenant *v1alpha1.Tenant) (*corev1.Namespace, error) {
@@ -216,7 +226,7 @@ func decideTenant(tenant *v1alpha1.Tenant, namespace *corev1.Namespace, state *v
 func (r *tenants) writeTenant(ctx context.Context, tenant *v1alpha1.Tenant, status v1alpha1.TenantStatus) error {
 	old := tenant.Status
 	if sameConditions(status.Conditions, old.Conditions) && status.Phase == old.Phase &&
-		status.LoadBalancers == old.LoadBalancers && status.ObservedGeneration == old.ObservedGeneration {
+		status.LoadBalancers == old.LoadBalancers && status.ObservedGeneration == old.ObservedGeneration && sameSum(status, old) {
 		return nil
 	}
 	return client.IgnoreNotFound(r.applyStatus(ctx, tenant, map[string]any{
@@ -224,6 +234,9 @@ func (r *tenants) writeTenant(ctx context.Context, tenant *v1alpha1.Tenant, stat
 		"conditions":         ownConditions(status.Conditions),
 		"phase":              status.Phase,
 		"loadBalancers":      status.LoadBalancers,
+		"notReady":           status.NotReady,
+		"problemCount":       status.ProblemCount,
+		"reason":             status.Reason,
 	}))
 }
 

@@ -29,6 +29,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -240,4 +241,95 @@ func configCondition(o *v1alpha1.Config, kind string) metav1.Condition {
 		return *c
 	}
 	return metav1.Condition{}
+}
+
+// hasEvent waits for an Event about an object.
+func (b *bed) hasEvent(name, reason string) {
+	b.Helper()
+	b.eventually("an Event "+reason+" of "+name, func() (bool, string) {
+		var list corev1.EventList
+		if err := b.List(b.Context(), &list); err != nil {
+			return false, err.Error()
+		}
+		var seen []string
+		for _, e := range list.Items {
+			if e.InvolvedObject.Name == name && e.Reason == reason {
+				return true, ""
+			}
+			seen = append(seen, e.InvolvedObject.Name+" "+e.Reason)
+		}
+		return false, strings.Join(seen, ", ")
+	})
+}
+
+// What is wrong with a tenant's load balancers is counted where its operator looks,
+// in words there and in numbers in the metrics, until it is mended.
+func TestATenantCountsWhatIsWrongWithItsLoadBalancers(t *testing.T) {
+	b := newBed(t)
+	tenant := b.ready("wrong")
+	b.address(b.service("wrong", "fine"))
+	bad := b.service("wrong", "bad", requesting("198.51.100.99"))
+	b.waitForReason(bad, "AddressAssigned", "False", v1alpha1.ReasonAddressNotAllowed)
+	waitFor(b, "the Tenant counts it", tenant, func(t *v1alpha1.Tenant) bool {
+		return t.Status.LoadBalancers == 2 && t.Status.NotReady == 1 && t.Status.ProblemCount == 1 && t.Status.Reason == v1alpha1.ReasonAddressNotAllowed
+	})
+	var metric string
+	b.eventually("the metric", func() (bool, string) {
+		families, err := b.registry.Gather()
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, f := range families {
+			if f.GetName() == "kubelb_manager_loadbalancers_not_ready" {
+				metric = f.String()
+			}
+		}
+		return strings.Contains(metric, `"wrong"`) && strings.Contains(metric, v1alpha1.ReasonAddressNotAllowed), metric
+	})
+	changeStatus(b, tenant, func(t *v1alpha1.Tenant) {
+		t.Status.Git = &v1alpha1.TenantGitStatus{ProblemCount: 3, Problems: []v1alpha1.Problem{{Reason: v1alpha1.ReasonUnverified, Message: "m"}}}
+	})
+	waitFor(b, "problems of files count too", tenant, func(t *v1alpha1.Tenant) bool {
+		return t.Status.ProblemCount == 4 && t.Status.Reason == v1alpha1.ReasonUnverified
+	})
+	b.hasEvent("wrong", v1alpha1.ReasonUnverified)
+	changeStatus(b, tenant, func(t *v1alpha1.Tenant) { t.Status.Git = &v1alpha1.TenantGitStatus{} })
+	b.remove(bad)
+	waitFor(b, "nothing is wrong any more", tenant, func(t *v1alpha1.Tenant) bool {
+		return t.Status.LoadBalancers == 1 && t.Status.NotReady == 0 && t.Status.ProblemCount == 0 && t.Status.Reason == ""
+	})
+	raw := &unstructured.Unstructured{}
+	raw.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.KindTenant))
+	if err := b.Get(t.Context(), client.ObjectKeyFromObject(tenant), raw); err != nil {
+		t.Fatal(err)
+	}
+	status, _ := raw.Object["status"].(map[string]any)
+	for _, field := range []string{"notReady", "problemCount"} {
+		if n, ok := status[field].(int64); !ok || n != 0 {
+			t.Errorf("%s is %v: kubectl prints a blank", field, status[field])
+		}
+	}
+}
+
+func TestAConfigThatIsNotInForceSaysSo(t *testing.T) {
+	b := newBed(t)
+	other := &v1alpha1.Config{ObjectMeta: metav1.ObjectMeta{Namespace: hubNamespace, Name: "other"}}
+	b.create(other)
+	waitFor(b, "the Config says that it is not read", other, func(c *v1alpha1.Config) bool {
+		stalled := configCondition(c, "Stalled")
+		return stalled.Reason == v1alpha1.ReasonNotInForce && strings.Contains(stalled.Message, hubNamespace+"/default")
+	})
+	b.hasEvent("other", v1alpha1.ReasonNotInForce)
+	config := &v1alpha1.Config{ObjectMeta: metav1.ObjectMeta{Namespace: hubNamespace, Name: "default"}}
+	change(b, config, func(c *v1alpha1.Config) { c.Spec.AddressPools[0].CIDRs = []string{"nonsense"} })
+	says := func(words string) {
+		t.Helper()
+		waitFor(b, "the Config says "+words, config, func(c *v1alpha1.Config) bool {
+			return strings.Contains(configCondition(c, "Stalled").Message, words)
+		})
+	}
+	says("stays in force (generation 1)")
+	b.stopHub()
+	b.startHub()
+	says("no configuration is in force")
 }

@@ -57,9 +57,9 @@ type AddressesStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=addresses
+// +kubebuilder:resource:path=addresses,categories=kubelb
 // +kubebuilder:printcolumn:name="First",type=string,JSONPath=`.spec.addresses[0].ip`
-// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.metadata.annotations.kubelb\.k8c\.io/revision`
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.metadata.annotations.kubelb\.k8c\.io/short-revision`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Addresses struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -169,6 +169,9 @@ type HeldField struct {
 	Author string `json:"author,omitempty"`
 }
 
+// Short is a commit as people read it: its first 12 characters.
+func Short(commit string) string { return commit[:min(len(commit), 12)] }
+
 // SummaryOf says in words what is held: GitStatus.heldSummary.
 func SummaryOf(held []HeldField) string {
 	words := make([]string, 0, len(held))
@@ -239,6 +242,9 @@ type Problem struct {
 	// remedy says what to do about it.
 	// +optional
 	Remedy string `json:"remedy,omitempty"`
+	// Confirm is the commit that goes on when somebody confirms it; the status of
+	// the Tenant lists those of all problems (status.git.confirm).
+	Confirm string `json:"-"`
 }
 
 // ObjectStatus is what the status of every kind has.

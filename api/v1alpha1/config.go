@@ -245,9 +245,11 @@ type ConfigStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=kubelb
 // +kubebuilder:printcolumn:name="Provider",type=string,JSONPath=`.spec.addressProvider`
 // +kubebuilder:printcolumn:name="Infrastructure",type=string,JSONPath=`.spec.infrastructure`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Config struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -266,6 +268,9 @@ type ConfigList struct {
 
 	Items []Config `json:"items"`
 }
+
+// ReasonNotInForce of a Config's condition: it is not the one that the hub reads.
+const ReasonNotInForce = "NotInForce"
 
 // ReasonNotSupported of a Config's condition: this version of the hub cannot do
 // what it asks for.

@@ -169,7 +169,7 @@ func fields(t reflect.Type, fn func(name string, t reflect.Type)) {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
-		case name == "metadata" || f.Name == "TypeMeta":
+		case name == "metadata" || f.Name == "TypeMeta" || name == "-":
 		case name == "" && strings.Contains(options, "inline"):
 			if ours(f.Type) {
 				fields(f.Type, fn)

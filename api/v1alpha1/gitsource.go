@@ -197,6 +197,14 @@ type GitSourceStatus struct {
 	// revision is the commit of main that was applied last.
 	// +optional
 	Revision string `json:"revision,omitempty"`
+	// shortRevision is revision, cut to 12 characters, for kubectl's column.
+	// +optional
+	ShortRevision string `json:"shortRevision,omitempty"`
+	// acceptRewrite is the commit of main that has to be accepted before the hub
+	// goes on: what the annotation kubelb.k8c.io/accept-rewrite takes. Empty where
+	// nothing has to be accepted.
+	// +optional
+	AcceptRewrite string `json:"acceptRewrite,omitempty"`
 	// baseGeneration is the highest generation of the hub's own branch base/ that
 	// was seen. A repository that is set back behind it is not followed.
 	// +optional
@@ -209,7 +217,7 @@ type GitSourceStatus struct {
 	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
 	// problemCount counts the problems, of which the first are listed.
 	// +optional
-	ProblemCount int32 `json:"problemCount,omitempty"`
+	ProblemCount int32 `json:"problemCount"`
 	// problems of files that belong to no tenant.
 	// +optional
 	// +listType=atomic
@@ -224,10 +232,14 @@ type GitSourceStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=gs,categories=kubelb
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.url`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.problemCount`
+// +kubebuilder:printcolumn:name="Webhook",type=string,JSONPath=`.status.conditions[?(@.type=="WebhookReady")].status`
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.shortRevision`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
-// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.revision`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type GitSource struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -247,8 +259,15 @@ type GitSourceList struct {
 	Items []GitSource `json:"items"`
 }
 
+// ConditionWebhookReady on a GitSource with spec.webhook says whether the hub can
+// tell a true webhook from a false one. Without it news are heard at the interval.
+const ConditionWebhookReady = "WebhookReady"
+
 // Reasons of a GitSource's conditions.
 const (
+	// ReasonSecretNotFound and ReasonTokenMissing: no webhook is believed.
+	ReasonSecretNotFound    = "SecretNotFound"
+	ReasonTokenMissing      = "TokenMissing"
 	ReasonGitUnavailable    = "GitUnavailable"
 	ReasonAuthFailed        = "AuthenticationFailed"
 	ReasonHostKeyMismatch   = "HostKeyMismatch"

@@ -116,6 +116,8 @@ const (
 	AnnotationReconcile = "reconcile.fluxcd.io/requestedAt"
 	// AnnotationRevision is the commit of main that an applied object came from.
 	AnnotationRevision = "kubelb.k8c.io/revision"
+	// AnnotationShortRevision is the same, cut to 12 characters for kubectl's column.
+	AnnotationShortRevision = "kubelb.k8c.io/short-revision"
 )
 
 // AnnotationPrefix is what a source object's annotation starts with if it

@@ -210,12 +210,25 @@ type TenantGitStatus struct {
 	// was applied.
 	// +optional
 	Revision string `json:"revision,omitempty"`
+	// shortRevision is revision, cut to 12 characters, for kubectl's column.
+	// +optional
+	ShortRevision string `json:"shortRevision,omitempty"`
+	// intentTime is when the CCM made the commit that was decided last, as the
+	// commit says. A CCM pushes only what changes, so an old one is no fault.
+	// +optional
+	IntentTime *metav1.Time `json:"intentTime,omitempty"`
+	// confirm are the commits that wait to be confirmed: what the annotation
+	// kubelb.k8c.io/confirm takes.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Confirm []Confirmation `json:"confirm,omitempty"`
 	// held counts the held fields.
 	// +optional
-	Held int32 `json:"held,omitempty"`
+	Held int32 `json:"held"`
 	// pending counts the pending fields.
 	// +optional
-	Pending int32 `json:"pending,omitempty"`
+	Pending int32 `json:"pending"`
 	// hubKeys are the hub's public keys that the tenant's status branch tells of,
 	// the one in use first.
 	// +optional
@@ -226,12 +239,21 @@ type TenantGitStatus struct {
 	Review *ReviewStatus `json:"review,omitempty"`
 	// problemCount counts the problems, of which the first are listed.
 	// +optional
-	ProblemCount int32 `json:"problemCount,omitempty"`
+	ProblemCount int32 `json:"problemCount"`
 	// problems of the tenant's files.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=100
 	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Confirmation is what an operator is asked to confirm.
+type Confirmation struct {
+	// commit of the intent branch, or of main.
+	Commit string `json:"commit"`
+	// reason of the problem that asks for it.
+	// +optional
+	Reason string `json:"reason,omitempty"`
 }
 
 // TenantStatus is what became of a Tenant.
@@ -244,6 +266,16 @@ type TenantStatus struct {
 	// loadBalancers counts the tenant's LoadBalancers.
 	// +optional
 	LoadBalancers int32 `json:"loadBalancers,omitempty"`
+	// notReady counts the LoadBalancers that are not Ready.
+	// +optional
+	NotReady int32 `json:"notReady,omitempty"`
+	// problemCount counts all problems: of the tenant's files (git.problemCount)
+	// and of its LoadBalancers.
+	// +optional
+	ProblemCount int32 `json:"problemCount,omitempty"`
+	// reason of the first thing that is wrong; empty where nothing is.
+	// +optional
+	Reason string `json:"reason,omitempty"`
 	// git is what gitsync knows of the tenant.
 	// +optional
 	Git *TenantGitStatus `json:"git,omitempty"`
@@ -262,13 +294,16 @@ const (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:resource:scope=Cluster,shortName=ten,categories=kubelb
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="LoadBalancers",type=integer,JSONPath=`.status.loadBalancers`
+// +kubebuilder:printcolumn:name="NotReady",type=integer,JSONPath=`.status.notReady`
 // +kubebuilder:printcolumn:name="Held",type=integer,JSONPath=`.status.git.held`
 // +kubebuilder:printcolumn:name="Pending",type=integer,JSONPath=`.status.git.pending`
-// +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.git.problemCount`
-// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.git.revision`
+// +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.problemCount`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
+// +kubebuilder:printcolumn:name="Heard",type=date,JSONPath=`.status.git.intentTime`
+// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.git.shortRevision`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 56 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="a Tenant's name is a DNS label of at most 56 characters"
 type Tenant struct {
@@ -310,6 +345,16 @@ const (
 	ReasonTenantDeleted = "TenantDeleted"
 	ReasonDraining      = "Draining"
 	ReasonArchiveFailed = "ArchiveFailed"
+)
+
+// ConditionHeard on a Tenant says whether its CCM was ever heard of: whether the
+// hub has decided a commit of its intent branch. How long ago is git.intentTime.
+const ConditionHeard = "Heard"
+
+// Reasons of the condition Heard.
+const (
+	ReasonHeard       = "IntentDecided"
+	ReasonNoIntentYet = "NoIntentYet"
 )
 
 // ConditionArchived on a Tenant that is being deleted says what its branches

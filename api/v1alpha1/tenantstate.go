@@ -142,8 +142,9 @@ type TenantStateStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:printcolumn:name="Intent",type=string,JSONPath=`.status.observedIntent.commit`
-// +kubebuilder:printcolumn:name="Revision",type=string,JSONPath=`.status.appliedRevision`
+// +kubebuilder:resource:categories=kubelb
+// +kubebuilder:printcolumn:name="Intent",type=string,priority=1,JSONPath=`.status.observedIntent.commit`
+// +kubebuilder:printcolumn:name="Revision",type=string,priority=1,JSONPath=`.status.appliedRevision`
 // +kubebuilder:printcolumn:name="Held",type=integer,JSONPath=`.status.heldCount`
 // +kubebuilder:printcolumn:name="Pending",type=integer,JSONPath=`.status.pendingCount`
 // +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.problemCount`

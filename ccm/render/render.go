@@ -121,6 +121,7 @@ var settled = map[string]bool{
 	v1alpha1.AnnotationOrigin:        true,
 	v1alpha1.AnnotationOriginUID:     true,
 	v1alpha1.AnnotationRevision:      true,
+	v1alpha1.AnnotationShortRevision: true,
 	v1alpha1.AnnotationConfirm:       true,
 	v1alpha1.AnnotationAcceptRewrite: true,
 	v1alpha1.AnnotationLBPolicy:      true,

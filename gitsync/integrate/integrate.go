@@ -149,6 +149,7 @@ func (s *step) guard() {
 		Message: fmt.Sprintf("%d of %d documents vanished from the intent branch, more than the tenant's signed removals account for (%d); no change is taken until this is confirmed", gone, s.in.Decided, s.in.Deletes),
 		Remedy: fmt.Sprintf("if the removals are meant, annotate the Tenant with %s: %s; else repair the tenant's cluster",
 			v1alpha1.AnnotationConfirm, cmp.Or(s.in.Commit, "<commit of the intent branch>")),
+		Confirm: s.in.Commit,
 	})
 }
 

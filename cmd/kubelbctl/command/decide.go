@@ -18,14 +18,12 @@ package command
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -38,7 +36,7 @@ func newConfirm(o *Options) *cobra.Command {
 because another cluster took its place. What is confirmed is exactly the commit
 that the hub speaks of; a later one is asked about again.
 
-Without --commit it is the commit that the tenant's problem names.`,
+Without --commit it is the one commit that the Tenant's status.git.confirm names.`,
 		Example: `  kubelbctl confirm acme
   kubelbctl confirm acme --commit 3f2a9c1d5b7e...`,
 		Args:              cobra.ExactArgs(1),
@@ -73,22 +71,18 @@ func (o *Options) confirm(ctx context.Context, name, commit string) error {
 	return nil
 }
 
-// asked is the commit that a tenant's problems ask to confirm: their remedies
-// name the annotation with its value.
+// asked is the commit that the tenant's status asks to confirm.
 func asked(tenant *v1alpha1.Tenant) (string, error) {
 	if tenant.Status.Git == nil {
 		return "", refuse("See kubelbctl status "+tenant.Name+".", "the hub has not looked at tenant %s yet", tenant.Name)
 	}
 	var commits []string
-	for _, p := range tenant.Status.Git.Problems {
-		_, rest, ok := strings.Cut(p.Remedy, v1alpha1.AnnotationConfirm+": ")
-		if commit := hexPrefix(rest); ok && len(commit) == 40 && !slices.Contains(commits, commit) {
-			commits = append(commits, commit)
-		}
+	for _, c := range tenant.Status.Git.Confirm {
+		commits = append(commits, c.Commit+" ("+c.Reason+")")
 	}
 	switch len(commits) {
 	case 1:
-		return commits[0], nil
+		return tenant.Status.Git.Confirm[0].Commit, nil
 	case 0:
 	default:
 		return "", usage("Name the one that you mean with --commit; kubelbctl status "+tenant.Name+" says what each is.",
@@ -96,14 +90,6 @@ func asked(tenant *v1alpha1.Tenant) (string, error) {
 	}
 	return "", refuse("See kubelbctl status "+tenant.Name+". To confirm a certain commit beforehand, name it with --commit.",
 		"nothing of tenant %s waits to be confirmed", tenant.Name)
-}
-
-func hexPrefix(text string) string {
-	n := strings.IndexFunc(text, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') })
-	if n < 0 {
-		return text
-	}
-	return text[:n]
 }
 
 func newReject(o *Options) *cobra.Command {
@@ -160,7 +146,7 @@ To go back to an older state do not rewrite: revert.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.acceptRewrite(cmd.Context(), args[0], commit) },
 	}
-	cmd.Flags().StringVar(&commit, "commit", "", "the commit of main that is accepted; the one that the GitSource's condition names if empty")
+	cmd.Flags().StringVar(&commit, "commit", "", "the commit of main that is accepted; the one that the GitSource's status.acceptRewrite names if empty")
 	o.addHub(cmd)
 	return cmd
 }
@@ -175,13 +161,8 @@ func (o *Options) acceptRewrite(ctx context.Context, name, commit string) error 
 		return h.explain(err, "GitSource "+h.namespace+"/"+name)
 	}
 	if commit == "" {
-		stalled := apimeta.FindStatusCondition(source.Status.Conditions, "Stalled")
-		if stalled == nil || stalled.Reason != v1alpha1.ReasonMainRewritten {
-			return refuse("", "main of GitSource %s was not rewritten", name)
-		}
-		_, rest, _ := strings.Cut(stalled.Message, v1alpha1.AnnotationAcceptRewrite+"=")
-		if commit = hexPrefix(rest); len(commit) != 40 {
-			return refuse("Name the commit of main with --commit.", "the condition of GitSource %s names no commit: %s", name, stalled.Message)
+		if commit = source.Status.AcceptRewrite; commit == "" {
+			return refuse("To accept a certain commit beforehand, name it with --commit.", "main of GitSource %s was not rewritten", name)
 		}
 	}
 	if err := h.annotate(ctx, &source, v1alpha1.AnnotationAcceptRewrite, commit); err != nil {

@@ -129,6 +129,7 @@ type fleetStatus struct {
 type sourceRow struct {
 	Name     string `json:"name"`
 	Ready    string `json:"ready"`
+	Reason   string `json:"reason,omitempty"`
 	Message  string `json:"message,omitempty"`
 	Revision string `json:"revision,omitempty"`
 	Problems int32  `json:"problems"`
@@ -138,6 +139,7 @@ type tenantRow struct {
 	Name          string `json:"name"`
 	Ready         string `json:"ready"`
 	Message       string `json:"message,omitempty"`
+	Reason        string `json:"reason,omitempty"`
 	LoadBalancers int    `json:"loadBalancers"`
 	NotReady      int    `json:"notReady"`
 	Held          int32  `json:"held"`
@@ -145,6 +147,7 @@ type tenantRow struct {
 	Problems      int32  `json:"problems"`
 	Review        string `json:"review,omitempty"`
 	Intent        string `json:"intent,omitempty"`
+	Heard         string `json:"heard,omitempty"`
 	Revision      string `json:"revision,omitempty"`
 	Lag           string `json:"lag,omitempty"`
 }
@@ -172,7 +175,7 @@ func (s *statusReader) fleet(ctx context.Context, h *hub, out io.Writer) error {
 		ready, message := readiness(source.Status.Conditions)
 		status.Sources = append(status.Sources, sourceRow{
 			Name: source.Namespace + "/" + source.Name, Ready: ready, Message: message,
-			Revision: source.Status.Revision, Problems: source.Status.ProblemCount,
+			Revision: source.Status.Revision, Problems: source.Status.ProblemCount, Reason: sourceReason(source),
 		})
 	}
 	for i := range tenants.Items {
@@ -187,7 +190,11 @@ func (s *statusReader) fleet(ctx context.Context, h *hub, out io.Writer) error {
 
 func (s *statusReader) tenantRow(t *v1alpha1.Tenant, balancers []v1alpha1.LoadBalancer) tenantRow {
 	ready, message := readiness(t.Status.Conditions)
-	row := tenantRow{Name: t.Name, Ready: ready, Message: message, LoadBalancers: len(balancers)}
+	wrong := v1alpha1.WrongWith(t, balancers)
+	row := tenantRow{
+		Name: t.Name, Ready: ready, Message: message, LoadBalancers: len(balancers),
+		Problems: wrong.Problems, Reason: wrong.Reason,
+	}
 	var since time.Time
 	for i := range balancers {
 		at, waits := waitsSince(balancers[i].Status.Conditions, balancers[i].CreationTimestamp.Time)
@@ -201,7 +208,10 @@ func (s *statusReader) tenantRow(t *v1alpha1.Tenant, balancers []v1alpha1.LoadBa
 	}
 	row.Lag = s.ago(since)
 	if git := t.Status.Git; git != nil {
-		row.Held, row.Pending, row.Problems, row.Intent, row.Revision = git.Held, git.Pending, git.ProblemCount, git.Intent, git.Revision
+		row.Held, row.Pending, row.Intent, row.Revision = git.Held, git.Pending, git.Intent, git.Revision
+		if git.IntentTime != nil {
+			row.Heard = s.ago(git.IntentTime.Time)
+		}
 		if git.Review != nil {
 			row.Review = cmp.Or(git.Review.URL, "branch review/"+t.Name)
 		}
@@ -211,17 +221,17 @@ func (s *statusReader) tenantRow(t *v1alpha1.Tenant, balancers []v1alpha1.LoadBa
 
 func (s *statusReader) fleetTables(out io.Writer, status fleetStatus) error {
 	wide := s.output == outputWide
-	rows := [][]string{{"GITSOURCE", "READY", "REVISION", "PROBLEMS", "STATUS"}}
+	rows := [][]string{{"GITSOURCE", "READY", "REVISION", "PROBLEMS", "REASON", "STATUS"}}
 	for _, r := range status.Sources {
-		rows = append(rows, []string{r.Name, r.Ready, dash(short(r.Revision)), fmt.Sprint(r.Problems), r.Message})
+		rows = append(rows, []string{r.Name, r.Ready, dash(short(r.Revision)), fmt.Sprint(r.Problems), dash(r.Reason), r.Message})
 	}
 	if err := table(out, rows); err != nil {
 		return err
 	}
 	sayln(out)
-	head := []string{"TENANT", "READY", "LOADBALANCERS", "HELD", "PENDING", "PROBLEMS", "LAG", "REVISION"}
+	head := []string{"TENANT", "READY", "LOADBALANCERS", "HELD", "PENDING", "PROBLEMS", "REASON", "LAG", "REVISION"}
 	if wide {
-		head = append(head, "INTENT", "REVIEW", "STATUS")
+		head = append(head, "INTENT", "HEARD", "REVIEW", "STATUS")
 	}
 	rows = [][]string{head}
 	for _, r := range status.Tenants {
@@ -229,9 +239,9 @@ func (s *statusReader) fleetTables(out io.Writer, status fleetStatus) error {
 		if r.NotReady > 0 {
 			count = fmt.Sprintf("%d (%d not ready)", r.LoadBalancers, r.NotReady)
 		}
-		row := []string{r.Name, r.Ready, count, fmt.Sprint(r.Held), fmt.Sprint(r.Pending), fmt.Sprint(r.Problems), dash(r.Lag), dash(short(r.Revision))}
+		row := []string{r.Name, r.Ready, count, fmt.Sprint(r.Held), fmt.Sprint(r.Pending), fmt.Sprint(r.Problems), dash(r.Reason), dash(r.Lag), dash(short(r.Revision))}
 		if wide {
-			row = append(row, dash(short(r.Intent)), dash(r.Review), r.Message)
+			row = append(row, dash(short(r.Intent)), dash(r.Heard), dash(r.Review), r.Message)
 		}
 		rows = append(rows, row)
 	}
@@ -278,7 +288,8 @@ func (s *statusReader) tenant(ctx context.Context, h *hub, out io.Writer, name s
 	if client.IgnoreNotFound(err) != nil {
 		return h.explain(err, "TenantState of "+name)
 	}
-	status.HeldFields, status.PendingFields, status.ProblemList = state.Status.Held, state.Status.Pending, state.Status.Problems
+	status.HeldFields, status.PendingFields = state.Status.Held, state.Status.Pending
+	status.ProblemList = allProblems(t, state.Status.Problems, balancers.Items)
 	if s.output == outputJSON || s.output == outputYAML {
 		return encode(out, s.output, status)
 	}
@@ -333,6 +344,49 @@ func (s *statusReader) tenantText(out io.Writer, status tenantStatus) error {
 		say(out, "  and %d more\n", more)
 	}
 	return nil
+}
+
+// sourceReason is the reason of the first thing that is wrong with a GitSource.
+func sourceReason(source *v1alpha1.GitSource) string {
+	if why, is := v1alpha1.NotReady(source.Status.Conditions); is {
+		return why.Reason
+	}
+	if len(source.Status.Problems) > 0 {
+		return source.Status.Problems[0].Reason
+	}
+	if c := apimeta.FindStatusCondition(source.Status.Conditions, v1alpha1.ConditionWebhookReady); c != nil && c.Status != metav1.ConditionTrue {
+		return c.Reason
+	}
+	return ""
+}
+
+// allProblems are those of a tenant's files and of its load balancers. A load
+// balancer that waits for a person and names no problem says why in its condition.
+// Problems that only the Tenant has, such as that no GitSource follows it, count too.
+func allProblems(t *v1alpha1.Tenant, problems []v1alpha1.Problem, balancers []v1alpha1.LoadBalancer) []v1alpha1.Problem {
+	all := slices.Clone(problems)
+	add := func(p v1alpha1.Problem) {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	if git := t.Status.Git; git != nil {
+		for _, p := range git.Problems {
+			add(p)
+		}
+	}
+	for i := range balancers {
+		lb := &balancers[i]
+		for _, p := range lb.Status.Problems {
+			p.Path, p.Object = "", cmp.Or(p.Object, "LoadBalancer "+sourceOf(lb))
+			add(p)
+		}
+		why, is := v1alpha1.NotReady(lb.Status.Conditions)
+		if is && len(lb.Status.Problems) == 0 && apimeta.IsStatusConditionTrue(lb.Status.Conditions, "Stalled") {
+			add(v1alpha1.Problem{Object: "LoadBalancer " + sourceOf(lb), Reason: why.Reason, Message: why.Message})
+		}
+	}
+	return all
 }
 
 func printFields(out io.Writer, held []v1alpha1.HeldField, pending []v1alpha1.PendingField) {
