@@ -190,7 +190,7 @@ func (e *engine) reachable(err error) {
 		e.notices.clear(noticeGit)
 		return
 	}
-	failures, problem := e.failures.Add(1), gitProblem(err)
+	failures, problem := e.failures.Add(1), withSecret(gitProblem(err), e.options.Namespace, e.options.GitSecret)
 	if failures < tolerated && problem.Reason == ReasonGitUnreachable {
 		return
 	}

@@ -18,6 +18,7 @@ package ccm
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 
@@ -185,6 +186,18 @@ func pushProblem(ref string, err error) v1alpha1.Problem {
 	return problem
 }
 
+// theSecret stands for the Secret with the credentials where its name is not known.
+const theSecret = "the Secret that --git-secret names"
+
+// withSecret names the Secret with the credentials in a problem's remedy, with the
+// flag beside it.
+func withSecret(p v1alpha1.Problem, namespace, name string) v1alpha1.Problem {
+	if name != "" {
+		p.Remedy = strings.ReplaceAll(p.Remedy, theSecret, fmt.Sprintf("the Secret %s/%s (--git-secret)", namespace, name))
+	}
+	return p
+}
+
 // gitProblem says what keeps the CCM from the repository. Only what will not pass
 // by itself has another reason than ReasonGitUnreachable.
 func gitProblem(err error) v1alpha1.Problem {
@@ -196,10 +209,10 @@ func gitProblem(err error) v1alpha1.Problem {
 			Remedy: "correct that Secret; it is read again by itself"}
 	case errors.As(err, &hostKey):
 		return v1alpha1.Problem{Reason: ReasonGitHostKey, Message: hostKey.Error(),
-			Remedy: "compare the fingerprint with what the server's operator publishes: if it is right, put the key into known_hosts of the Secret that --git-secret names; if not, somebody stands between"}
+			Remedy: "compare the fingerprint with what the server's operator publishes: if it is right, put the key into known_hosts of " + theSecret + "; if not, somebody stands between"}
 	case errors.Is(err, git.ErrUnauthorized):
 		return v1alpha1.Problem{Reason: ReasonGitUnauthorized, Message: "the Git server refuses the credentials",
-			Remedy: "put valid credentials into the Secret that --git-secret names; it is read again by itself"}
+			Remedy: "put valid credentials into " + theSecret + "; it is read again by itself"}
 	}
 	return v1alpha1.Problem{Reason: ReasonGitUnreachable, Message: "the Git repository cannot be reached",
 		Remedy: "none is needed if this passes; else look at --git-url and the CCM's log"}

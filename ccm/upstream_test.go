@@ -192,3 +192,15 @@ func TestRefusedPushesLeaveNothing(t *testing.T) {
 	ccm.engine.publisher.retry()
 	w.intentHas(nodesFile, webWish, webFact, "loadbalancers/blog/web.service.yaml", "backends/blog/web.service.yaml")
 }
+
+// The remedy names the Secret, since people look for objects, not for flags.
+func TestARemedyNamesTheSecret(t *testing.T) {
+	for _, err := range []error{git.ErrUnauthorized, &git.HostKeyError{Host: "git.example.com", Shown: "ssh-ed25519 SHA256:abc"}} {
+		if got := withSecret(gitProblem(err), "kubelb", "git-credentials").Remedy; !strings.Contains(got, "the Secret kubelb/git-credentials (--git-secret)") {
+			t.Errorf("%v: %s", err, got)
+		}
+		if got := withSecret(gitProblem(err), "kubelb", "").Remedy; !strings.Contains(got, "--git-secret names") {
+			t.Errorf("%v: %s", err, got)
+		}
+	}
+}
