@@ -166,8 +166,9 @@ func (h *Host) Run(ctx context.Context, group string) error {
 // connections (SO_REUSEPORT), and nobody would say so.
 func (h *Host) Reach(ctx context.Context, address netip.AddrPort) error {
 	if other, ok := h.others.serving(address, h.options.StateDir); ok {
-		return fmt.Errorf("process %d, the Envoy of %s, serves %s too and takes a share of its connections: stop it, or give the hubs of this machine different address pools",
-			other.PID, filepath.Dir(other.config), address)
+		h.options.Log.Info("the Envoy of another hub serves an address too", "pid", other.PID, "stateDir", filepath.Dir(filepath.Dir(other.config)), "address", address.String())
+		return fmt.Errorf("the Envoy of another hub on the same machine (process %d) serves %s too and takes a share of its connections: the operator has to stop it, or to give the hubs different address pools",
+			other.PID, address)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

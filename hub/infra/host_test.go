@@ -37,6 +37,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/go-logr/logr/testr"
 
 	"github.com/kubelb/gitops/hub/infra"
@@ -121,12 +123,19 @@ func TestAHubFindsItsEnvoyWithoutTheLock(t *testing.T) {
 	first := waitForEnvoy(t, state, 0)
 	stop()
 	remove(t, filepath.Join(state.dir, "global/lock"))
-	stop = run(t, state)
-	defer stop()
-	eventually(t, "the hub looks after Envoy", func() bool { return hubLocked(t, state) })
-	kill(t, first) // what comes next is the only one
-	second := waitForEnvoy(t, state, first)
-	eventually(t, "one Envoy", func() bool { return slices.Equal(envoysOf(t, state), []int{second}) })
+	said := make(chan string, 100)
+	defer runHost(t, newHost(t, state, funcr.New(func(_, text string) { said <- text }, funcr.Options{})))()
+	select {
+	case text := <-said:
+		if !strings.Contains(text, `"Envoy adopted"`) || !strings.Contains(text, fmt.Sprintf(`"pid"=%d`, first)) {
+			t.Errorf("the hub says %s, want that it adopted %d", text, first)
+		}
+	case <-time.After(patience):
+		t.Fatal("the hub says nothing")
+	}
+	if all := envoysOf(t, state); !slices.Equal(all, []int{first}) {
+		t.Errorf("Envoys %v, want %d alone", all, first)
+	}
 }
 
 func TestALostLockLeavesOneEnvoy(t *testing.T) {
@@ -244,7 +253,7 @@ func TestAnAddressOfAnotherHubsEnvoyIsNotReached(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = newHost(t, state).Reach(t.Context(), netip.MustParseAddrPort(strings.TrimSpace(line)))
-			if told := err != nil && strings.Contains(err.Error(), "the Envoy of /another/global"); told != test.other {
+			if told := err != nil && strings.Contains(err.Error(), fmt.Sprintf("the Envoy of another hub on the same machine (process %d)", envoy.Process.Pid)); told != test.other {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -395,14 +404,18 @@ func newState(t *testing.T) *state {
 	return &state{dir: dir, xds: netip.MustParseAddrPort("127.0.0.1:1")}
 }
 
-func newHost(t *testing.T, s *state) *infra.Host {
+func newHost(t *testing.T, s *state, logs ...logr.Logger) *infra.Host {
 	t.Helper()
+	log := testr.New(t)
+	if len(logs) > 0 {
+		log = logs[0]
+	}
 	authority, err := pki.NewAuthority(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	host, err := infra.NewHost(infra.Options{
-		StateDir: s.dir, Envoy: envoyPath(t), XDS: s.xds, Log: testr.New(t),
+		StateDir: s.dir, Envoy: envoyPath(t), XDS: s.xds, Log: log,
 		Identity: func(group string) (infra.Identity, error) {
 			leaf, err := authority.Client(group, time.Now())
 			return infra.Identity{
