@@ -253,6 +253,10 @@ func (l *loop) prune(ctx context.Context, ref plan.Ref) outcome {
 	}
 	if err == nil && object.GetDeletionTimestamp().IsZero() {
 		uid := object.GetUID()
+		if err = l.markPruned(ctx, object); err != nil {
+			o.problem, o.retry = refusal(ref.Path, err)
+			return o
+		}
 		err = l.client.Delete(ctx, object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		o.action = actionPruned
 	}
@@ -260,6 +264,16 @@ func (l *loop) prune(ctx context.Context, ref plan.Ref) outcome {
 		o.problem, o.retry = refusal(ref.Path, err)
 	}
 	return o
+}
+
+// markPruned tells the hub that a load balancer goes for good, unlike one that
+// somebody deletes by hand.
+func (l *loop) markPruned(ctx context.Context, object client.Object) error {
+	if _, ok := object.(*v1alpha1.LoadBalancer); !ok {
+		return nil
+	}
+	patch := client.RawPatch(mergePatch, []byte(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationPruned+`":"true"}}}`))
+	return client.IgnoreNotFound(l.client.Patch(ctx, object, patch))
 }
 
 // refusal tells a document that the API server will never take from a moment's

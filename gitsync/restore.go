@@ -120,8 +120,8 @@ func (l *loop) restoreTenant(ctx context.Context, t *tenant) (seen bool, err err
 	return !slices.Contains(found, false), errors.Join(errs...)
 }
 
-// restoreAddresses copies assigned and published addresses of a load balancer
-// that was applied again.
+// restoreAddresses copies assigned and published addresses, and the ports on them,
+// of a load balancer that was applied again.
 func (l *loop) restoreAddresses(ctx context.Context, saved *v1alpha1.LoadBalancer) (seen bool, err error) {
 	if len(saved.Status.Addresses) == 0 {
 		return true, nil
@@ -139,7 +139,7 @@ func (l *loop) restoreAddresses(ctx context.Context, saved *v1alpha1.LoadBalance
 	}
 	err = l.applyStatus(ctx, &v1alpha1.LoadBalancer{
 		ObjectMeta: metav1.ObjectMeta{Namespace: saved.Namespace, Name: saved.Name},
-		Status:     v1alpha1.LoadBalancerStatus{Addresses: saved.Status.Addresses, LoadBalancer: saved.Status.LoadBalancer},
+		Status:     v1alpha1.LoadBalancerStatus{Addresses: saved.Status.Addresses, LoadBalancer: saved.Status.LoadBalancer, Ports: saved.Status.Ports},
 	}, v1alpha1.KindLoadBalancer, hubManager)
 	return false, client.IgnoreNotFound(err)
 }

@@ -19,9 +19,9 @@ package hub
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,19 +41,21 @@ const (
 
 // book knows who has which address and how many listeners. It is made from
 // stored objects and can be made again from them at any time.
+//
+// At no time do two owners claim one port of an address. A claim begins when the
+// port is assigned, and ends when it is not assigned any more, no stored status
+// shows it and no proxy may serve it: a book that was made anew in between comes
+// to the same answer.
 type book struct {
 	loading   sync.Mutex // held while a tenant is loaded
 	mu        sync.Mutex
 	allocator *assign.Allocator
-	// owners with an address, by tenant namespace; limits count them.
-	owners map[string]map[string]bool
-	// waiting are owners that were refused something that others may give back.
-	waiting map[types.NamespacedName]bool
+	waiting   waiters
+	// wake has owners looked at again that may get now what they wait for. It is
+	// called with mu held.
+	wake func([]types.NamespacedName)
 	// restored are the tenants whose objects are all in the allocator.
 	restored map[string]bool
-	// unstored are owners whose addresses their statuses do not have yet, with the
-	// ports that they asked for.
-	unstored map[types.NamespacedName][]ir.Port
 	// settled: tenants had their time to be restored. Nothing is assigned that was
 	// not assigned before, until then.
 	settled bool
@@ -62,32 +64,32 @@ type book struct {
 	total     int
 	published map[types.NamespacedName]string // hashes, for as long as it is
 	acked     map[types.NamespacedName]string
+	stored    map[types.NamespacedName][]assign.Claim // by statuses
+	served    map[types.NamespacedName][]assign.Claim // by proxies, as far as is known
 }
 
 func newBook() *book {
-	b := &book{listeners: map[types.NamespacedName]int{}, published: map[types.NamespacedName]string{}, acked: map[types.NamespacedName]string{}}
-	allocator, _ := assign.New(nil)
-	b.reset(allocator)
+	b := &book{
+		listeners: map[types.NamespacedName]int{}, published: map[types.NamespacedName]string{}, acked: map[types.NamespacedName]string{},
+		stored: map[types.NamespacedName][]assign.Claim{}, served: map[types.NamespacedName][]assign.Claim{},
+		waiting: newWaiters(), wake: func([]types.NamespacedName) {},
+	}
+	b.reset(nil)
 	return b
 }
 
-func (b *book) reset(allocator *assign.Allocator) {
-	b.allocator = allocator
-	b.owners = map[string]map[string]bool{}
+func (b *book) reset(pools []v1alpha1.AddressPool) {
+	b.allocator, _ = assign.New(pools) // problems are the Config controller's
 	b.restored = map[string]bool{}
-	if b.waiting == nil {
-		b.waiting = map[types.NamespacedName]bool{}
-		b.unstored = map[types.NamespacedName][]ir.Port{}
-	}
+	b.stored = map[types.NamespacedName][]assign.Claim{}
 }
 
-// stored says that an owner's status has these addresses now.
-func (b *book) stored(owner types.NamespacedName, addresses []netip.Addr) {
+// setPools exchanges the pools and wakes whoever may be given an address of them.
+func (b *book) setPools(pools []v1alpha1.AddressPool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if slices.Equal(addresses, b.allocator.Assigned(assign.Owner{Tenant: owner.Namespace, Name: owner.Name})) {
-		delete(b.unstored, owner)
-	}
+	b.allocator.SetPools(pools)
+	b.wake(b.waiting.all())
 }
 
 // claim asks for the addresses of a load balancer.
@@ -100,93 +102,187 @@ type claim struct {
 	limit     int32 // of the tenant's load balancers; 0 means none
 }
 
-// assign returns the addresses of a load balancer, the ports that it must not
-// serve on them, and why it does not get what it asks for.
-func (b *book) assign(c claim) (addresses []netip.Addr, refused []ir.Port, problem *v1alpha1.Problem) {
+// assigned is what a load balancer has.
+type assigned struct {
+	addresses []netip.Addr
+	// refused are the ports that it must not serve there, and who has them.
+	refused map[ir.Port]string
+	// problem is why it does not get what it asks for.
+	problem *v1alpha1.Problem
+}
+
+func ownerOf(key types.NamespacedName) assign.Owner {
+	return assign.Owner{Tenant: key.Namespace, Name: key.Name}
+}
+
+// assign gives a load balancer its addresses and ports.
+func (b *book) assign(c claim) (out assigned) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	owner := assign.Owner{Tenant: c.owner.Namespace, Name: c.owner.Name}
-	has := b.allocator.Assigned(owner)
-	if len(has) == 0 && len(c.stored) > 0 {
-		b.allocator.Hold(owner, c.stored, c.ports)
-		has = b.allocator.Assigned(owner)
-	}
+	defer b.wakeFreed()
+	owner := ownerOf(c.owner)
+	b.waiting.removeAllBut(c.owner, causeRoom)
+	has := len(b.hold(c.owner, c.stored, c.ports)) > 0 || len(b.allocator.Reserved(owner).Addresses) > 0
 	switch {
-	case len(has) > 0:
-	case !b.settled:
-		return nil, nil, &v1alpha1.Problem{
+	case !has && !b.settled:
+		out.problem = &v1alpha1.Problem{
 			Reason: v1alpha1.ReasonNotRestored, Message: "the hub has just started and waits until it knows every tenant's addresses",
 		}
-	case c.limit > 0 && len(b.owners[c.owner.Namespace]) >= int(c.limit):
-		b.waiting[c.owner] = true
-		return nil, nil, &v1alpha1.Problem{
-			Field: "spec", Reason: v1alpha1.ReasonLimitExceeded, Message: fmt.Sprintf("the tenant has %d load balancers, as many as it may", c.limit),
-			Remedy: "delete one that is not needed, or have the operator of the hub raise Tenant spec.limits.loadBalancers",
+		return out
+	case !has && c.limit > 0:
+		if out.problem = b.limit(c); out.problem != nil {
+			b.waiting.add(c.owner, cause{tenant: c.owner.Namespace})
+			return out
 		}
 	}
-	addresses, problem = b.allocator.Assign(assign.Request{Owner: owner, Pools: c.pools, Requested: c.requested, Ports: c.ports})
-	b.count(c.owner, len(addresses) > 0)
-	delete(b.waiting, c.owner)
-	delete(b.unstored, c.owner)
-	if problem != nil {
-		b.waiting[c.owner] = true
+	out.addresses, out.problem = b.allocator.Assign(assign.Request{Owner: owner, Pools: c.pools, Requested: c.requested, Ports: c.ports})
+	out.refused = map[ir.Port]string{}
+	for _, port := range b.allocator.Refused(owner) {
+		out.refused[port] = b.allocator.Holder(owner, port)
 	}
-	if len(addresses) > 0 && !slices.Equal(addresses, c.stored) {
-		b.unstored[c.owner] = c.ports
+	if out.problem != nil {
+		b.waiting.add(c.owner, causesOf(out.problem.Reason, slices.Concat(c.requested, out.addresses))...)
 	}
-	return addresses, b.allocator.Refused(owner), problem
+	return out
 }
 
-func (b *book) count(owner types.NamespacedName, has bool) {
-	owners := b.owners[owner.Namespace]
-	switch {
-	case has && owners == nil:
-		b.owners[owner.Namespace] = map[string]bool{owner.Name: true}
-	case has:
-		owners[owner.Name] = true
-	default:
-		delete(owners, owner.Name)
+// limit returns why a load balancer that has nothing must not get anything: its
+// tenant has as many addresses as it may, those that are kept included. Else who
+// deletes and creates could take the addresses of all.
+func (b *book) limit(c claim) *v1alpha1.Problem {
+	live, kept, next := b.allocator.Count(c.owner.Namespace)
+	if live+kept < int(c.limit) {
+		return nil
 	}
+	p := &v1alpha1.Problem{
+		Field: "spec", Reason: v1alpha1.ReasonLimitExceeded, Message: fmt.Sprintf("the tenant has %d load balancers, as many as it may", c.limit),
+		Remedy: "delete one that is not needed, or have the operator of the hub raise Tenant spec.limits.loadBalancers",
+	}
+	if kept > 0 {
+		p.Message = fmt.Sprintf("the tenant may have %d load balancers: it has %d, and the addresses of %d that were deleted are kept, the first until %s",
+			c.limit, live, kept, next.UTC().Format(time.RFC3339))
+		p.Remedy = "wait, or have the operator of the hub release an address (kubelbctl release-address) or raise Tenant spec.limits.loadBalancers"
+	}
+	return p
 }
 
-// release ends what a load balancer has, keeps the addresses for one of its name
-// if it is to, and returns the owners that may have been waiting for it. Without
-// anything held it changes nothing.
-func (b *book) release(owner types.NamespacedName, keep bool) []types.NamespacedName {
+// follow is assign for a replica that does not lead: it takes what is stored.
+func (b *book) follow(c claim) (out assigned) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.waiting, owner)
-	delete(b.unstored, owner)
-	delete(b.acked, owner)
-	delete(b.published, owner)
-	b.total -= b.listeners[owner]
+	owner := ownerOf(c.owner)
+	b.allocator.Follow(owner, c.stored, c.ports)
+	out.addresses, out.refused = b.allocator.Assigned(owner), map[ir.Port]string{}
+	for _, port := range b.allocator.Refused(owner) {
+		out.refused[port] = b.allocator.Holder(owner, port)
+	}
+	b.allocator.Freed() // whoever waits waits at the leader
+	return out
+}
+
+// keep returns the addresses of a load balancer that is not served now. Its
+// ports are free unless what proxies serve of it stays.
+func (b *book) keep(owner types.NamespacedName, stored []netip.Addr, served bool) []netip.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	b.waiting.removeAllBut(owner)
+	addresses := b.hold(owner, stored, nil)
+	if !served {
+		b.allocator.Idle(ownerOf(owner))
+	}
+	return addresses
+}
+
+// hold returns what an owner is assigned, after it took in what is stored of one
+// that is assigned nothing.
+func (b *book) hold(owner types.NamespacedName, stored []netip.Addr, ports []ir.Port) []netip.Addr {
+	if has := b.allocator.Assigned(ownerOf(owner)); len(has) > 0 || len(stored) == 0 {
+		return has
+	}
+	b.allocator.Hold(ownerOf(owner), stored, ports)
+	return b.allocator.Assigned(ownerOf(owner))
+}
+
+// unassign ends what a load balancer is assigned. What its status and the proxies
+// still show is free when they do not any more.
+func (b *book) unassign(owner types.NamespacedName) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	b.waiting.removeAllBut(owner)
+	b.allocator.Unassign(ownerOf(owner))
+}
+
+// ports returns the ports that an owner has been granted.
+func (b *book) ports(owner types.NamespacedName) []ir.Port {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.allocator.Ports(ownerOf(owner))
+}
+
+// retire ends what a load balancer that is gone has, and keeps r for one of its
+// name.
+func (b *book) retire(owner types.NamespacedName, r assign.Reservation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	b.clear(owner)
+	b.allocator.Retire(ownerOf(owner), r)
+}
+
+// forget ends what a load balancer has that is not there any more. What is kept
+// for it stays kept.
+func (b *book) forget(owner types.NamespacedName) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	b.clear(owner)
+	b.allocator.Unassign(ownerOf(owner))
+	b.allocator.Show(ownerOf(owner), nil)
+}
+
+func (b *book) clear(owner types.NamespacedName) {
+	b.waiting.removeAllBut(owner)
+	b.setListeners(owner, 0)
+	for _, m := range []map[types.NamespacedName]string{b.acked, b.published} {
+		delete(m, owner)
+	}
 	delete(b.listeners, owner)
-	key := assign.Owner{Tenant: owner.Namespace, Name: owner.Name}
-	addresses := b.allocator.Assigned(key)
-	if len(addresses) == 0 {
-		return nil
-	}
-	b.allocator.Release(key)
-	b.count(owner, false)
-	if keep {
-		b.allocator.Reserve(key, addresses)
-	}
-	return b.freed()
+	delete(b.stored, owner)
+	delete(b.served, owner)
 }
 
-// expire ends a reservation and returns who may have been waiting for it.
-func (b *book) expire(owner types.NamespacedName) []types.NamespacedName {
+// expire ends what is kept for owners that are gone.
+func (b *book) expire(owners ...types.NamespacedName) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := assign.Owner{Tenant: owner.Namespace, Name: owner.Name}
-	if len(b.allocator.Assigned(key)) > 0 {
-		return nil
+	defer b.wakeFreed()
+	for _, owner := range owners {
+		b.allocator.Unreserve(ownerOf(owner))
 	}
-	b.allocator.Release(key)
-	return b.freed()
 }
 
-func (b *book) freed() []types.NamespacedName { return slices.Collect(maps.Keys(b.waiting)) }
+// wakeFreed wakes whoever waits for what was given back.
+func (b *book) wakeFreed() {
+	freed := b.allocator.Freed()
+	var causes []cause
+	for _, c := range freed.Claims {
+		causes = append(causes, cause{address: c.Address})
+		if c.Port == (assign.Port{}) {
+			causes = append(causes, causePools)
+		}
+	}
+	for _, address := range freed.Changed {
+		causes = append(causes, cause{address: address})
+	}
+	for _, tenant := range freed.Tenants {
+		causes = append(causes, cause{tenant: tenant})
+	}
+	if owners := b.waiting.of(causes); len(owners) > 0 {
+		b.wake(owners)
+	}
+}
 
 // settleAll lets new addresses be assigned.
 func (b *book) settleAll() {
@@ -200,11 +296,22 @@ func (b *book) fit(owner types.NamespacedName, listeners, limit int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if total := b.total - b.listeners[owner] + listeners; total <= limit || listeners <= b.listeners[owner] {
-		b.total, b.listeners[owner] = total, listeners
+		b.waiting.remove(owner, causeRoom)
+		b.setListeners(owner, listeners)
 		return true
 	}
-	b.waiting[owner] = true
+	b.waiting.add(owner, causeRoom)
 	return false
+}
+
+// setListeners wakes whoever waits for room when there is more.
+func (b *book) setListeners(owner types.NamespacedName, listeners int) {
+	before := b.listeners[owner]
+	b.total += listeners - before
+	b.listeners[owner] = listeners
+	if listeners < before {
+		b.wake(b.waiting.of([]cause{causeRoom}))
+	}
 }
 
 // isPublished reports whether what an owner has at the proxies has this hash;
@@ -223,10 +330,99 @@ func (b *book) hasPublished(owner types.NamespacedName) bool {
 	return b.published[owner] != ""
 }
 
-func (b *book) setPublished(owner types.NamespacedName, hash string) {
+// setPublished notes what proxies are told to serve. They may serve what they
+// were told before until they acknowledge it.
+func (b *book) setPublished(owner types.NamespacedName, hash string, part *ir.Part) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.published[owner] = hash
+	b.served[owner] = union(b.served[owner], claimsOfPart(part))
+	b.show(owner)
+}
+
+// setServed notes that proxies serve what was published with this hash, and
+// nothing else of the owner.
+func (b *book) setServed(owner types.NamespacedName, hash string, part *ir.Part) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	if published, ok := b.published[owner]; !ok || published != hash {
+		return // they were told something newer
+	}
+	b.served[owner] = claimsOfPart(part)
+	b.show(owner)
+}
+
+// servesMore reports whether proxies may serve more of an owner than it is
+// assigned.
+func (b *book) servesMore(owner types.NamespacedName) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	addresses, ports := b.allocator.Assigned(ownerOf(owner)), b.allocator.Ports(ownerOf(owner))
+	return slices.ContainsFunc(b.served[owner], func(c assign.Claim) bool {
+		return !slices.Contains(addresses, c.Address) || !slices.Contains(ports, c.Port)
+	})
+}
+
+// willStore notes what an owner's status is about to claim, beside what it
+// claims, and reports whether the owner has all of that. Else it was assigned
+// something else meanwhile, and another one may have it already.
+func (b *book) willStore(owner types.NamespacedName, status *v1alpha1.LoadBalancerStatus) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	claims := claimsOfStatus(status)
+	if !b.allocator.Has(ownerOf(owner), claims) {
+		return false
+	}
+	b.stored[owner] = union(b.stored[owner], claims)
+	b.show(owner)
+	return true
+}
+
+// setStored notes what an owner's stored status claims.
+func (b *book) setStored(owner types.NamespacedName, status *v1alpha1.LoadBalancerStatus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	b.stored[owner] = claimsOfStatus(status)
+	b.show(owner)
+}
+
+func union(claims, more []assign.Claim) []assign.Claim {
+	return slices.Concat(claims, slices.DeleteFunc(more, func(c assign.Claim) bool { return slices.Contains(claims, c) }))
+}
+
+func (b *book) show(owner types.NamespacedName) {
+	b.allocator.Show(ownerOf(owner), slices.Concat(b.stored[owner], b.served[owner]))
+}
+
+// claimsOfStatus are the addresses that a status assigns, and the ports of those
+// that it publishes.
+func claimsOfStatus(status *v1alpha1.LoadBalancerStatus) (out []assign.Claim) {
+	for _, address := range parseAddresses(status.Addresses) {
+		out = append(out, assign.Claim{Address: address})
+	}
+	for _, ingress := range status.LoadBalancer.Ingress {
+		address, err := netip.ParseAddr(ingress.IP)
+		if err != nil {
+			continue
+		}
+		out = append(out, assign.Claim{Address: address.Unmap()})
+		for _, port := range assign.ParsePorts(status.Ports) {
+			out = append(out, assign.Claim{Address: address.Unmap(), Port: port})
+		}
+	}
+	return out
+}
+
+func claimsOfPart(part *ir.Part) (out []assign.Claim) {
+	if part == nil {
+		return nil
+	}
+	for _, l := range part.Listeners {
+		out = append(out, assign.Claim{Address: l.Address, Port: ir.Port{Number: l.Port, Protocol: l.Protocol}})
+	}
+	return out
 }
 
 // newlyAcked reports whether it is the first time that this hash is.
@@ -240,8 +436,8 @@ func (b *book) newlyAcked(owner types.NamespacedName, hash string) bool {
 	return true
 }
 
-// rebuildBook makes the book anew from stored objects: when the hub starts, when
-// it becomes the leader and when the pools change. What is not stored yet stays.
+// rebuildBook makes the book anew from stored objects: when the hub starts and
+// when it becomes the leader. What is known of the proxies stays.
 func (h *hub) rebuildBook(ctx context.Context) error {
 	config := h.config.current()
 	if config == nil {
@@ -257,19 +453,19 @@ func (h *hub) rebuildBook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	allocator, _ := assign.New(config.Spec.AddressPools) // problems are the Config controller's
 	h.book.mu.Lock()
 	defer h.book.mu.Unlock()
-	before := h.book.allocator
-	h.book.reset(allocator)
-	h.book.hold(list)
+	h.book.reset(config.Spec.AddressPools)
+	h.book.load(list)
 	for i := range states.Items {
 		h.book.reserve(h.speaksOf(&states.Items[i]), &states.Items[i])
 		if isRestored(&states.Items[i]) {
 			h.book.restored[states.Items[i].Namespace] = true
 		}
 	}
-	h.book.holdUnstored(before)
+	for owner := range h.book.served {
+		h.book.show(owner)
+	}
 	return nil
 }
 
@@ -306,7 +502,7 @@ func (h *hub) loadTenant(ctx context.Context, state *v1alpha1.TenantState) (load
 	}
 	h.book.mu.Lock()
 	defer h.book.mu.Unlock()
-	h.book.hold(list)
+	h.book.load(list)
 	h.book.reserve(state.Namespace, state)
 	h.book.restored[state.Namespace] = true
 	return true, nil
@@ -331,32 +527,31 @@ func (b *book) isRestored(namespace string) bool {
 	return b.restored[namespace]
 }
 
-// hold, holdUnstored and reserve are called with mu held.
-func (b *book) hold(list []v1alpha1.LoadBalancer) {
+// load and reserve are called with mu held.
+func (b *book) load(list []v1alpha1.LoadBalancer) {
 	for i := range list {
 		lb := &list[i]
 		if addresses := parseAddresses(lb.Status.Addresses); len(addresses) > 0 {
-			b.allocator.Hold(assign.Owner{Tenant: lb.Namespace, Name: lb.Name}, addresses, assign.ParsePorts(lb.Status.Ports))
-			b.count(client.ObjectKeyFromObject(lb), true)
+			b.allocator.Hold(ownerOf(client.ObjectKeyFromObject(lb)), addresses, assign.ParsePorts(lb.Status.Ports))
 		}
 	}
-}
-
-// holdUnstored keeps what the book before had assigned and statuses do not have.
-func (b *book) holdUnstored(before *assign.Allocator) {
-	for owner, ports := range b.unstored {
-		key := assign.Owner{Tenant: owner.Namespace, Name: owner.Name}
-		if addresses := before.Assigned(key); len(addresses) > 0 && len(b.allocator.Assigned(key)) == 0 {
-			b.allocator.Hold(key, addresses, ports)
-			b.count(owner, true)
+	for i := range list {
+		owner := client.ObjectKeyFromObject(&list[i])
+		if claims := claimsOfStatus(&list[i].Status); len(claims) > 0 {
+			b.stored[owner] = claims
+			b.show(owner)
 		}
 	}
 }
 
 func (b *book) reserve(namespace string, state *v1alpha1.TenantState) {
 	for _, r := range state.Status.Reservations {
-		b.allocator.Reserve(assign.Owner{Tenant: namespace, Name: r.Name}, parseAddresses(r.Addresses))
+		b.allocator.Reserve(assign.Owner{Tenant: namespace, Name: r.Name}, reservationOf(r))
 	}
+}
+
+func reservationOf(r v1alpha1.Reservation) assign.Reservation {
+	return assign.Reservation{Addresses: parseAddresses(r.Addresses), Ports: assign.ParsePorts(r.Ports), Until: r.ReleaseAfter.Time}
 }
 
 // parseAddresses leaves out what is not an address: the field is written by the
@@ -376,6 +571,14 @@ func formatAddresses(addresses []netip.Addr) []string {
 		out = append(out, a.String())
 	}
 	return out
+}
+
+func formatPorts(ports []ir.Port) string {
+	words := make([]string, 0, len(ports))
+	for _, p := range ports {
+		words = append(words, p.String())
+	}
+	return strings.Join(words, ",")
 }
 
 func portsOf(lb *v1alpha1.LoadBalancer) (out []ir.Port) {

@@ -163,10 +163,12 @@ func (h *hub) reconcileConfig(ctx context.Context, request reconcile.Request) (r
 	before := h.config.current()
 	problems := h.config.take(config)
 	if len(problems) == 0 && (before == nil || !equality.Semantic.DeepEqual(before.Spec, config.Spec)) {
-		if before == nil || !equality.Semantic.DeepEqual(before.Spec.AddressPools, config.Spec.AddressPools) {
+		if before == nil {
 			if err := h.rebuildBook(ctx); err != nil {
 				return reconcile.Result{}, err
 			}
+		} else if !equality.Semantic.DeepEqual(before.Spec.AddressPools, config.Spec.AddressPools) {
+			h.book.setPools(config.Spec.AddressPools)
 		}
 		if err := h.enqueueAll(ctx); err != nil {
 			return reconcile.Result{}, err

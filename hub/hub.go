@@ -169,6 +169,7 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 		Options: o, client: c, live: mgr.GetAPIReader(), now: time.Now,
 		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, outcomes: newOutcomes(), statusQueue: &queue{}, reservations: newReservations(), sealing: &sealing{},
 	}
+	h.book.wake = h.wake
 	m, err := newMeasures(o.Registry, h)
 	if err != nil {
 		return err

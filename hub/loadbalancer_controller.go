@@ -98,12 +98,16 @@ func (r *loadBalancers) Reconcile(ctx context.Context, request reconcile.Request
 		return reconcile.Result{}, err
 	}
 	if isRestored(in.state) && r.leader.held.Load() {
-		if loaded, err := r.loadTenant(ctx, in.state); loaded || err != nil {
-			return reconcile.Result{RequeueAfter: cachePoll}, err
+		loaded, err := r.loadTenant(ctx, in.state)
+		switch {
+		case err != nil:
+			return reconcile.Result{}, err
+		case loaded:
+			return reconcile.Result{RequeueAfter: cachePoll}, nil
 		}
 	}
 	if why := admit(in); why != nil {
-		r.refuse(lb, observation{refusal: why, problems: v1alpha1.Validate(lb)})
+		r.refuse(in, observation{refusal: why, problems: v1alpha1.Validate(lb)})
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{}, r.serve(ctx, in)
@@ -150,14 +154,17 @@ func get[T client.Object](ctx context.Context, c client.Reader, object T, key ty
 
 // refuse takes a load balancer that is not accepted from the proxies, or leaves
 // what they have.
-func (r *loadBalancers) refuse(lb *v1alpha1.LoadBalancer, o observation) {
-	owner := client.ObjectKeyFromObject(lb)
+func (r *loadBalancers) refuse(in gathered, o observation) {
+	owner := client.ObjectKeyFromObject(in.lb)
 	if !o.refusal.keep {
 		r.publish(owner, nil)
 	}
 	r.opening.built(owner)
-	o.assigned = parseAddresses(lb.Status.Addresses)
-	r.tell(lb, o)
+	o.assigned = parseAddresses(in.lb.Status.Addresses)
+	if r.leader.held.Load() && isRestored(in.state) {
+		o.assigned = r.book.keep(owner, o.assigned, o.refusal.keep)
+	}
+	r.tell(in.lb, o)
 }
 
 // tell has the status say what became of a load balancer.
@@ -175,8 +182,7 @@ func (r *loadBalancers) serve(ctx context.Context, in gathered) error {
 	lb, owner := in.lb, client.ObjectKeyFromObject(in.lb)
 	logger := log.FromContext(ctx)
 	var o observation
-	refused, err := r.assign(ctx, in, &o)
-	if err != nil {
+	if err := r.assign(ctx, in, &o); err != nil {
 		return err
 	}
 	if o.unassigned != nil && o.unassigned.Reason == v1alpha1.ReasonLimitExceeded {
@@ -184,7 +190,7 @@ func (r *loadBalancers) serve(ctx context.Context, in gathered) error {
 	}
 	o.output = build.LoadBalancer(build.Input{
 		LoadBalancer: lb, Tenant: in.tenant, Config: in.config, Addresses: in.addresses, Backends: in.backends,
-		Assigned: o.assigned, Refused: refused, HubNetworks: r.HubNetworks,
+		Assigned: o.assigned, Refused: o.taken, HubNetworks: r.HubNetworks,
 	})
 	if r.leader.held.Load() && givesUp(lb, o) {
 		// Another one may be given the address from now on, so the status says first
@@ -203,33 +209,33 @@ func (r *loadBalancers) serve(ctx context.Context, in gathered) error {
 	return nil
 }
 
-// assign fills in what addresses the load balancer has, and returns the ports
-// that it must not serve there. Replicas that do not lead take what is stored.
-func (r *loadBalancers) assign(ctx context.Context, in gathered, o *observation) (refused []ir.Port, err error) {
+// assign fills in what addresses the load balancer has, and which ports it must
+// not serve there. Replicas that do not lead take what is stored.
+func (r *loadBalancers) assign(ctx context.Context, in gathered, o *observation) error {
 	owner := client.ObjectKeyFromObject(in.lb)
-	stored := parseAddresses(in.lb.Status.Addresses)
+	c := claim{
+		owner: owner, stored: parseAddresses(in.lb.Status.Addresses), requested: parseAddresses(in.lb.Spec.Addresses),
+		pools: in.tenant.Spec.AddressPools, ports: portsOf(in.lb), limit: in.tenant.Spec.Limits.LoadBalancers,
+	}
 	if in.lb.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		r.publish(owner, nil)
-		if r.leader.held.Load() {
-			r.wake(r.book.release(owner, false))
+		r.book.unassign(owner)
+		return nil
+	}
+	var got assigned
+	if r.leader.held.Load() {
+		// Before it is given anything that only its end gives back.
+		if !controllerutil.ContainsFinalizer(in.lb, v1alpha1.Finalizer) {
+			if err := r.addFinalizer(ctx, in.lb); err != nil {
+				return err
+			}
 		}
-		return nil, nil
+		got = r.book.assign(c)
+	} else {
+		got = r.book.follow(c)
 	}
-	if !r.leader.held.Load() {
-		o.assigned = stored
-		return nil, nil
-	}
-	// Before it is given anything that only its end gives back.
-	if !controllerutil.ContainsFinalizer(in.lb, v1alpha1.Finalizer) {
-		if err := r.addFinalizer(ctx, in.lb); err != nil {
-			return nil, err
-		}
-	}
-	o.assigned, refused, o.unassigned = r.book.assign(claim{
-		owner: owner, stored: stored, requested: parseAddresses(in.lb.Spec.Addresses),
-		pools: in.tenant.Spec.AddressPools, ports: portsOf(in.lb), limit: in.tenant.Spec.Limits.LoadBalancers,
-	})
-	return refused, nil
+	o.assigned, o.taken, o.unassigned = got.addresses, got.refused, got.problem
+	return nil
 }
 
 // publishPart tells the proxies, if there is anything to serve and room for it,
@@ -263,7 +269,7 @@ func (r *loadBalancers) publishPart(logger logr.Logger, lb *v1alpha1.LoadBalance
 		r.outcomes.drop(owner)
 		return fmt.Errorf("publish LoadBalancer %s: %w", owner, err)
 	}
-	r.book.setPublished(owner, o.hash)
+	r.setPublished(owner, o.hash, part)
 	logger.Info("stage", "stage", "published", "part", o.hash)
 	return nil
 }
@@ -273,8 +279,33 @@ func (r *loadBalancers) publish(owner types.NamespacedName, part *ir.Part) {
 	if !r.book.isPublished(owner, "") {
 		_ = r.Publisher.Publish(globalGroup, map[string]*ir.Part{owner.String(): part}) // a removal has no error
 		r.book.fit(owner, 0, 0)
-		r.book.setPublished(owner, "")
+		r.setPublished(owner, "", nil)
 	}
+}
+
+// setPublished notes what proxies were told. Those of a replica that does not
+// lead serve nobody.
+func (r *loadBalancers) setPublished(owner types.NamespacedName, hash string, part *ir.Part) {
+	r.book.setPublished(owner, hash, part)
+	if !r.leader.held.Load() {
+		r.book.setServed(owner, hash, part)
+	}
+}
+
+// served notes what proxies are known to serve of an owner and nothing else, and
+// returns when to look again should no news of it come.
+func (r *loadBalancers) served(owner types.NamespacedName, o observation) (again time.Duration) {
+	verdict, known := r.Publisher.Verdict(globalGroup, owner.String())
+	switch {
+	case o.programmed():
+		r.book.setServed(owner, o.hash, &o.output.Part)
+	case !known || verdict.Removed:
+		r.book.setServed(owner, "", nil)
+	}
+	if r.book.servesMore(owner) {
+		return retryRemoval
+	}
+	return 0
 }
 
 // reach connects to the listeners of addresses that are not published yet.
@@ -296,19 +327,24 @@ func (r *loadBalancers) write(ctx context.Context, lb *v1alpha1.LoadBalancer, o 
 	if !r.leader.held.Load() {
 		return nil
 	}
+	owner := client.ObjectKeyFromObject(lb)
 	o.path, o.object = whereabouts(lb, v1alpha1.KindLoadBalancer)
 	status := decide(lb, o, metav1.NewTime(r.now()))
 	if current := lb.Status; sameConditions(status.Conditions, current.Conditions) {
 		current.Conditions = status.Conditions
 		if equality.Semantic.DeepEqual(status, current) {
+			r.book.setStored(owner, &status)
 			return nil
 		}
+	}
+	if o.refusal == nil && !r.book.willStore(owner, &status) {
+		return nil // it is being reconciled
 	}
 	before := lb.DeepCopy()
 	if err := r.applyStatus(ctx, lb, owned(status)); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	r.book.stored(client.ObjectKeyFromObject(lb), o.assigned)
+	r.book.setStored(owner, &status)
 	r.announce(before, lb)
 	if !slices.Equal(ingressOf(before), ingressOf(lb)) {
 		log.FromContext(ctx).Info("stage", "stage", "addressed", "addresses", formatAddresses(ingressOf(lb)))
@@ -342,19 +378,20 @@ func (r *loadBalancers) cleanUp(ctx context.Context, lb *v1alpha1.LoadBalancer) 
 	if again, gone := r.removed(owner); !gone {
 		return reconcile.Result{RequeueAfter: again}, nil
 	}
-	grace := gracePeriod(r.config.current())
-	if len(lb.Status.Addresses) > 0 && grace > 0 {
-		err := r.keepReservation(ctx, lb.Namespace, v1alpha1.Reservation{
-			Name: lb.Name, Addresses: lb.Status.Addresses, ReleaseAfter: metav1.NewTime(r.now().Add(grace).Truncate(time.Second)),
-		})
-		if err != nil {
+	reserved := r.reservation(lb)
+	if reserved != nil {
+		if err := r.keepReservation(ctx, lb.Namespace, *reserved); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
-	r.wake(r.book.release(owner, grace > 0 && len(lb.Status.Addresses) > 0)) // what was never stored was never told
 	if err := r.removeFinalizer(ctx, lb); err != nil {
 		return reconcile.Result{}, err
 	}
+	// Not before: until then its status says that it has the address.
+	if reserved == nil {
+		reserved = &v1alpha1.Reservation{}
+	}
+	r.book.retire(owner, reservationOf(*reserved))
 	log.FromContext(ctx).Info("stage", "stage", "removed", "addresses", lb.Status.Addresses)
 	return reconcile.Result{}, nil
 }
@@ -385,7 +422,7 @@ func (r *loadBalancers) forget(owner types.NamespacedName) {
 		r.publish(owner, nil)
 	}
 	r.opening.built(owner)
-	r.wake(r.book.release(owner, false))
+	r.book.forget(owner)
 }
 
 func (h *hub) wake(owners []types.NamespacedName) {

@@ -182,8 +182,11 @@ type statuses struct{ *loadBalancers }
 func (r statuses) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	owner := request.NamespacedName
 	o := r.outcomes.take(owner)
-	if o == nil || !r.leader.held.Load() {
+	if !r.leader.held.Load() {
 		return reconcile.Result{}, nil
+	}
+	if o == nil {
+		return reconcile.Result{RequeueAfter: r.served(owner, observation{})}, nil
 	}
 	now := r.now()
 	seen := o.observation // the outcome itself is others' to read
@@ -223,7 +226,7 @@ func (r statuses) Reconcile(ctx context.Context, request reconcile.Request) (rec
 	if answered {
 		r.outcomes.settle(owner, o)
 	}
-	return reconcile.Result{}, nil
+	return reconcile.Result{RequeueAfter: r.served(owner, seen)}, nil
 }
 
 // givesUp reports whether a load balancer loses an address that its status has.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/kubelb/gitops/api/repo"
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/hub/assign"
 	"github.com/kubelb/gitops/hub/build"
 	"github.com/kubelb/gitops/xds/ir"
 
@@ -91,7 +92,8 @@ func sourceGone(lb *v1alpha1.LoadBalancer, state *v1alpha1.TenantState) bool {
 type observation struct {
 	refusal    *refusal
 	assigned   []netip.Addr
-	unassigned *v1alpha1.Problem // why not, or not as asked for
+	taken      map[ir.Port]string // ports that others of the tenant have there, and who
+	unassigned *v1alpha1.Problem  // why not, or not as asked for
 	output     build.Output
 	hash       string // of what was published; empty: nothing was
 	verdict    ir.Verdict
@@ -241,8 +243,8 @@ func rejectionText(rejections []ir.Rejection) string {
 }
 
 // published returns the addresses and ports that clients may use: those that
-// proxies acknowledged, else those published before as long as they are the
-// load balancer's.
+// proxies acknowledged, else those published before as far as they are still the
+// load balancer's. So no two load balancers publish one port of an address.
 func published(lb *v1alpha1.LoadBalancer, o observation) (corev1.LoadBalancerStatus, string) {
 	if o.refusal != nil && !o.refusal.keep || lb.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return corev1.LoadBalancerStatus{}, ""
@@ -254,6 +256,14 @@ func published(lb *v1alpha1.LoadBalancer, o observation) (corev1.LoadBalancerSta
 		}
 		return out, o.output.Ports
 	}
+	ports := lb.Status.Ports
+	if o.refusal == nil {
+		ports = o.stillWanted(lb)
+		lost := ports == "" && (lb.Status.Ports != "" || len(o.taken) > 0)
+		if lost && (o.hash == "" || len(o.rejections()) > 0) {
+			return corev1.LoadBalancerStatus{}, "" // nothing of it is served, and nothing is on its way
+		}
+	}
 	out := *lb.Status.LoadBalancer.DeepCopy()
 	out.Ingress = slices.DeleteFunc(out.Ingress, func(i corev1.LoadBalancerIngress) bool {
 		a, err := netip.ParseAddr(i.IP)
@@ -262,7 +272,17 @@ func published(lb *v1alpha1.LoadBalancer, o observation) (corev1.LoadBalancerSta
 	if len(out.Ingress) == 0 {
 		return corev1.LoadBalancerStatus{}, ""
 	}
-	return out, lb.Status.Ports
+	return out, ports
+}
+
+// stillWanted returns the published ports without those that the load balancer
+// does not ask for any more or that another one has.
+func (o observation) stillWanted(lb *v1alpha1.LoadBalancer) string {
+	wanted := portsOf(lb)
+	return formatPorts(slices.DeleteFunc(assign.ParsePorts(lb.Status.Ports), func(port ir.Port) bool {
+		_, refused := o.taken[port]
+		return refused || !slices.Contains(wanted, port)
+	}))
 }
 
 // ingressOf returns the addresses that are published.

@@ -326,6 +326,17 @@ func TestLimitsHoldForNewOnes(t *testing.T) {
 	three := b.service("acme", "three")
 	b.waitForReason(three, "Ready", "False", v1alpha1.ReasonLimitExceeded)
 	b.remove(one)
+	b.waitUntilGone(one)
+	// What is kept counts: else a tenant could empty the pool by deleting and creating.
+	waitFor(b, "it is told what is kept", three, func(lb *v1alpha1.LoadBalancer) bool {
+		c := condition(lb, "Ready")
+		return c.Reason == v1alpha1.ReasonLimitExceeded && strings.Contains(c.Message, "the addresses of 1 that were deleted are kept")
+	})
+	again := b.service("acme", "one")
+	b.address(again)
+	b.remove(again)
+	b.waitUntilGone(again)
+	b.pass(b.state("acme"))
 	b.address(three)
 }
 

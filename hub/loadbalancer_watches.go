@@ -91,14 +91,14 @@ func references(of func(v1alpha1.LoadBalancerEndpoints) *corev1.ObjectReference)
 }
 
 // concerns leaves out what the hub and gitsync write into the status. A replica
-// that does not lead learns addresses from there.
+// that does not lead learns addresses and ports from there.
 func (h *hub) concerns(e event.UpdateEvent) bool {
 	before, after := e.ObjectOld.(*v1alpha1.LoadBalancer), e.ObjectNew.(*v1alpha1.LoadBalancer)
 	return before.Generation != after.Generation || before.UID != after.UID ||
 		before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero() ||
 		!equality.Semantic.DeepEqual(before.Annotations, after.Annotations) ||
 		!equality.Semantic.DeepEqual(before.Labels, after.Labels) ||
-		!h.leader.held.Load() && !slices.Equal(before.Status.Addresses, after.Status.Addresses)
+		!h.leader.held.Load() && (!slices.Equal(before.Status.Addresses, after.Status.Addresses) || before.Status.Ports != after.Status.Ports)
 }
 
 // users enqueues the load balancers that refer to an object.

@@ -28,6 +28,7 @@ import (
 	"github.com/kubelb/gitops/api/v1alpha1"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -100,6 +101,22 @@ func newReservations() *reservations {
 	return &reservations{pending: map[string]map[string]v1alpha1.Reservation{}, writers: map[string]*sync.Mutex{}}
 }
 
+// reservation returns what is kept of a load balancer that goes, or nil. The ports
+// are kept for one that comes back; where gitsync removed it because its file left
+// main, the tenant's others may have them at once.
+func (h *hub) reservation(lb *v1alpha1.LoadBalancer) *v1alpha1.Reservation {
+	grace := gracePeriod(h.config.current())
+	if len(lb.Status.Addresses) == 0 || grace <= 0 {
+		return nil
+	}
+	now := metav1.NewTime(h.now().Truncate(time.Second))
+	r := &v1alpha1.Reservation{Name: lb.Name, Addresses: lb.Status.Addresses, Since: &now, ReleaseAfter: metav1.NewTime(now.Add(grace))}
+	if lb.Annotations[v1alpha1.AnnotationPruned] == "" {
+		r.Ports = formatPorts(h.book.ports(client.ObjectKeyFromObject(lb)))
+	}
+	return r
+}
+
 // expireReservations drops those whose time is over and those whose load
 // balancer is back and has an address, and returns when the next one is due.
 func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantState) (next time.Duration, err error) {
@@ -139,9 +156,7 @@ func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantStat
 	if err := h.writeReservations(ctx, state, kept); err != nil {
 		return 0, client.IgnoreNotFound(err)
 	}
-	for _, key := range expired {
-		h.wake(h.book.expire(key))
-	}
+	h.book.expire(expired...)
 	if lasting && len(kept) == 0 {
 		return 0, client.IgnoreNotFound(h.client.Delete(ctx, state))
 	}

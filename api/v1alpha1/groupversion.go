@@ -114,6 +114,9 @@ const (
 	AnnotationAcceptRewrite = "kubelb.k8c.io/accept-rewrite"
 	// AnnotationReconcile triggers a GitSource, as with Flux.
 	AnnotationReconcile = "reconcile.fluxcd.io/requestedAt"
+	// AnnotationPruned is on a LoadBalancer that gitsync deletes because main has it
+	// no more: nobody puts it back, so its ports are not kept.
+	AnnotationPruned = "kubelb.k8c.io/pruned"
 	// AnnotationRevision is the commit of main that an applied object came from.
 	AnnotationRevision = "kubelb.k8c.io/revision"
 	// AnnotationShortRevision is the same, cut to 12 characters for kubectl's column.

@@ -52,6 +52,13 @@ type Reservation struct {
 	// addresses that are kept.
 	// +listType=atomic
 	Addresses []string `json:"addresses"`
+	// ports that are kept on them, as in LoadBalancer.status.ports: no other load
+	// balancer of the tenant has these. None where the source object is gone.
+	// +optional
+	Ports string `json:"ports,omitempty"`
+	// since is when the object was deleted.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
 	// releaseAfter is when others may have them.
 	ReleaseAfter metav1.Time `json:"releaseAfter"`
 }

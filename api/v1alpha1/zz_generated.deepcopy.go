@@ -1323,6 +1323,10 @@ func (in *Reservation) DeepCopyInto(out *Reservation) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Since != nil {
+		in, out := &in.Since, &out.Since
+		*out = (*in).DeepCopy()
+	}
 	in.ReleaseAfter.DeepCopyInto(&out.ReleaseAfter)
 }
 

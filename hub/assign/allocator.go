@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/xds/ir"
@@ -37,45 +38,106 @@ func (o Owner) compare(p Owner) int {
 	return cmp.Or(cmp.Compare(o.Tenant, p.Tenant), cmp.Compare(o.Name, p.Name))
 }
 
+// String returns the owner as its tenant knows it: a name of the form
+// <namespace>.<name> is that of a Service.
+func (o Owner) String() string {
+	if namespace, name, ok := strings.Cut(o.Name, "."); ok {
+		return "Service " + namespace + "/" + name
+	}
+	return v1alpha1.KindLoadBalancer + " " + o.Name
+}
+
 // Port is a port of an owner.
 type Port = ir.Port
+
+// Claim is a port of an address, or the address alone if Port is zero.
+type Claim struct {
+	Address netip.Addr
+	Port    Port
+}
+
+// Reservation is what is kept for an owner that is gone: addresses, the ports on
+// each of them, and until when.
+type Reservation struct {
+	Addresses []netip.Addr
+	Ports     []Port
+	Until     time.Time
+}
 
 // Allocator knows who has which address. Make one with [New].
 type Allocator struct {
 	pools     []pool
 	addresses map[netip.Addr]*usage
 	leases    map[Owner]*lease
-	claims    []claim // of Hold and Reserve, not looked at yet
+	tenants   map[string]*counts
+	pending   []pending // of Hold and Reserve, not looked at yet
+	freed     Freed
 }
 
 // usage is an address that is not free.
 type usage struct {
 	tenant string
-	owners map[Owner]bool // holders and those it is reserved for
+	owners map[Owner]int // how many claims each has
 	ports  map[Port]Owner
 }
 
 // lease is what an owner has.
 type lease struct {
 	addresses []netip.Addr
-	ports     []Port
+	ports     []Port // granted, on each of the addresses
 	refused   []Port
-	reserved  []netip.Addr
+	reserved  Reservation
+	shown     []Claim
+	// claims are those that the above makes, as they are in Allocator.addresses.
+	claims  map[Claim]bool
+	counted state
 }
 
-type claim struct {
+// state is how an owner counts for its tenant.
+type state int
+
+const (
+	nothing state = iota
+	live          // it has an address
+	kept          // it is gone and its address is kept
+)
+
+type counts struct {
+	live int
+	kept map[Owner]bool
+}
+
+type pending struct {
 	owner     Owner
 	addresses []netip.Addr
 	ports     []Port
-	reserve   bool
+	reserve   *Reservation
+}
+
+// Freed is what owners gave back.
+type Freed struct {
+	// Claims that nobody has any more. An address that is free as a whole is there
+	// without a port.
+	Claims []Claim
+	// Changed are addresses of which something else is to be told than before: they
+	// are only kept from now on, or until another time, or are used again.
+	Changed []netip.Addr
+	// Tenants that have less than before, or of which something else is to be told.
+	Tenants []string
 }
 
 // New returns an allocator of the pools, nothing of which is assigned yet. The
 // problems name entries of pools that cannot be used: the allocator goes
 // without them.
 func New(pools []v1alpha1.AddressPool) (*Allocator, []v1alpha1.Problem) {
-	parsed, problems := parsePools(pools)
-	return &Allocator{pools: parsed, addresses: map[netip.Addr]*usage{}, leases: map[Owner]*lease{}}, problems
+	a := &Allocator{addresses: map[netip.Addr]*usage{}, leases: map[Owner]*lease{}, tenants: map[string]*counts{}}
+	return a, a.SetPools(pools)
+}
+
+// SetPools exchanges the pools. What is assigned or kept stays.
+func (a *Allocator) SetPools(pools []v1alpha1.AddressPool) (problems []v1alpha1.Problem) {
+	a.pools, problems = parsePools(pools)
+	return problems
 }
 
 // Hold says that a live owner has addresses and serves ports on them. Where two
@@ -83,24 +145,74 @@ func New(pools []v1alpha1.AddressPool) (*Allocator, []v1alpha1.Problem) {
 // wrote them by hand, the owner that sorts first keeps its own and the other is
 // assigned anew.
 func (a *Allocator) Hold(owner Owner, addresses []netip.Addr, ports []Port) {
-	a.claims = append(a.claims, claim{owner: owner, addresses: addresses, ports: ports})
+	a.pending = append(a.pending, pending{owner: owner, addresses: addresses, ports: ports})
 }
 
-// Reserve keeps addresses for an owner that is gone. Release ends that.
-func (a *Allocator) Reserve(owner Owner, addresses []netip.Addr) {
-	a.claims = append(a.claims, claim{owner: owner, addresses: addresses, reserve: true})
+// Reserve keeps addresses and ports for an owner that is gone. Unreserve ends
+// that. A later Reserve of the same addresses replaces ports and time.
+func (a *Allocator) Reserve(owner Owner, r Reservation) {
+	a.pending = append(a.pending, pending{owner: owner, reserve: &r})
 }
 
-// Release forgets everything that an owner has, held or reserved.
-func (a *Allocator) Release(owner Owner) {
+// Show says what the world can see of an owner: what its status publishes and
+// what proxies serve. It replaces what was shown before. Nobody else gets a claim
+// that is shown, also when the owner is not assigned it any more.
+func (a *Allocator) Show(owner Owner, claims []Claim) {
 	a.settle()
-	l := a.leases[owner]
-	if l == nil {
-		return
-	}
-	a.replace(owner, l, nil)
-	delete(a.leases, owner)
+	l := a.lease(owner)
+	l.shown = slices.Clone(claims)
+	a.finish(owner, l)
 }
+
+// Follow makes addresses those of an owner, as far as no other tenant has them,
+// because somebody else has assigned them, and gives it the ports that are free
+// there.
+func (a *Allocator) Follow(owner Owner, addresses []netip.Addr, ports []Port) {
+	a.settle()
+	l := a.lease(owner)
+	l.addresses = slices.DeleteFunc(sorted(addresses), func(address netip.Addr) bool { return !a.mayShare(owner, address) })
+	a.grant(owner, l, ports)
+	a.finish(owner, l)
+}
+
+// Unassign ends what an owner is assigned. What is reserved for it and what it
+// shows stays.
+func (a *Allocator) Unassign(owner Owner) {
+	a.settle()
+	if l := a.leases[owner]; l != nil {
+		l.addresses, l.ports, l.refused = nil, nil, nil
+		a.finish(owner, l)
+	}
+}
+
+// Idle takes the ports from an owner, which keeps its addresses.
+func (a *Allocator) Idle(owner Owner) {
+	a.settle()
+	if l := a.leases[owner]; l != nil {
+		l.ports, l.refused = nil, nil
+		a.finish(owner, l)
+	}
+}
+
+// Retire ends everything that an owner has, and keeps r for it.
+func (a *Allocator) Retire(owner Owner, r Reservation) {
+	a.settle()
+	l := a.lease(owner)
+	*l = lease{claims: l.claims, counted: l.counted, reserved: Reservation{Until: r.Until, Ports: unique(r.Ports), Addresses: sorted(r.Addresses)}}
+	a.finish(owner, l)
+}
+
+// Unreserve ends what is reserved for an owner.
+func (a *Allocator) Unreserve(owner Owner) {
+	a.settle()
+	if l := a.leases[owner]; l != nil {
+		l.reserved = Reservation{}
+		a.finish(owner, l)
+	}
+}
+
+// Release forgets everything that an owner has: held, reserved or shown.
+func (a *Allocator) Release(owner Owner) { a.Retire(owner, Reservation{}) }
 
 // Assigned returns what an owner has, in the order IPv4, IPv6.
 func (a *Allocator) Assigned(owner Owner) []netip.Addr {
@@ -111,8 +223,24 @@ func (a *Allocator) Assigned(owner Owner) []netip.Addr {
 	return nil
 }
 
+// Ports returns the ports that an owner may serve on its addresses.
+func (a *Allocator) Ports(owner Owner) []Port {
+	a.settle()
+	if l := a.leases[owner]; l != nil {
+		return slices.Clone(l.ports)
+	}
+	return nil
+}
+
+// Has reports whether all of these claims are an owner's.
+func (a *Allocator) Has(owner Owner, claims []Claim) bool {
+	a.settle()
+	l := a.leases[owner]
+	return !slices.ContainsFunc(claims, func(c Claim) bool { return l == nil || !l.claims[c] })
+}
+
 // Refused returns the ports of an owner's last request that it must not serve
-// because another owner of the same tenant serves them on a shared address.
+// because another owner of the same tenant has them on a shared address.
 func (a *Allocator) Refused(owner Owner) []Port {
 	a.settle()
 	if l := a.leases[owner]; l != nil {
@@ -121,54 +249,97 @@ func (a *Allocator) Refused(owner Owner) []Port {
 	return nil
 }
 
-// settle takes the claims in: those of live owners first, then by owner, so that
-// the order in which they came does not matter.
+// Reserved returns what is kept for an owner.
+func (a *Allocator) Reserved(owner Owner) Reservation {
+	a.settle()
+	if l := a.leases[owner]; l != nil {
+		return l.reserved
+	}
+	return Reservation{}
+}
+
+// Count returns how many owners of a tenant have an address, for how many that
+// are gone one is kept, and when the first of those is released.
+func (a *Allocator) Count(tenant string) (having, reserved int, next time.Time) {
+	a.settle()
+	c := a.tenants[tenant]
+	if c == nil {
+		return 0, 0, time.Time{}
+	}
+	for owner := range c.kept {
+		if until := a.leases[owner].reserved.Until; next.IsZero() || until.Before(next) {
+			next = until
+		}
+	}
+	return c.live, len(c.kept), next
+}
+
+// IsExternal reports whether an address is in a pool, or is somebody's.
+func (a *Allocator) IsExternal(address netip.Addr) bool {
+	a.settle()
+	return a.addresses[address] != nil || slices.ContainsFunc(a.pools, func(p pool) bool { return p.span(address) != nil })
+}
+
+// Freed returns what was given back since the last call.
+func (a *Allocator) Freed() Freed {
+	a.settle()
+	freed := a.freed
+	a.freed = Freed{}
+	return freed
+}
+
+// settle takes in what was held and reserved: what live owners have first, then
+// by owner, so that the order in which it came does not matter.
 func (a *Allocator) settle() {
-	if len(a.claims) == 0 {
+	if len(a.pending) == 0 {
 		return
 	}
-	claims := a.claims
-	a.claims = nil
-	slices.SortStableFunc(claims, func(x, y claim) int {
-		if x.reserve != y.reserve {
-			if y.reserve {
+	all := a.pending
+	a.pending = nil
+	slices.SortStableFunc(all, func(x, y pending) int {
+		if (x.reserve != nil) != (y.reserve != nil) {
+			if y.reserve != nil {
 				return -1
 			}
 			return 1
 		}
 		return x.owner.compare(y.owner)
 	})
-	for _, c := range claims {
-		a.settleOne(c)
-		if l := a.leases[c.owner]; len(l.addresses)+len(l.reserved) == 0 {
-			delete(a.leases, c.owner)
+	for _, p := range all {
+		l := a.lease(p.owner)
+		if p.reserve != nil {
+			a.settleReservation(p.owner, l, *p.reserve)
+		} else {
+			a.settleHeld(p.owner, l, p)
 		}
+		a.finish(p.owner, l)
 	}
 }
 
-func (a *Allocator) settleOne(c claim) {
-	l := a.lease(c.owner)
-	if c.reserve {
-		for _, address := range sorted(c.addresses) {
-			if a.mayShare(c.owner, address) && !slices.Contains(l.addresses, address) && !slices.Contains(l.reserved, address) {
-				l.reserved = append(l.reserved, address)
-				a.take(c.owner, address)
-			}
-		}
-		return
-	}
-	if len(l.addresses) > 0 {
-		return // what is assigned wins over what is stored
-	}
-	ports := unique(c.ports)
+func (a *Allocator) settleReservation(owner Owner, l *lease, r Reservation) {
 	var mine []netip.Addr
-	for _, address := range sorted(c.addresses) {
-		if a.mayShare(c.owner, address) && (len(ports) == 0 || len(a.conflicts(c.owner, address, ports)) < len(ports)) {
+	for _, address := range sorted(r.Addresses) {
+		if a.mayShare(owner, address) && !slices.Contains(l.addresses, address) {
 			mine = append(mine, address)
 		}
 	}
-	a.replace(c.owner, l, mine)
-	a.updatePorts(c.owner, l, ports)
+	if len(mine) > 0 {
+		a.freed.Changed = append(a.freed.Changed, mine...)
+		l.reserved = Reservation{Addresses: mine, Ports: unique(r.Ports), Until: r.Until}
+	}
+}
+
+func (a *Allocator) settleHeld(owner Owner, l *lease, p pending) {
+	if len(l.addresses) > 0 {
+		return // what is assigned wins over what is stored
+	}
+	ports := unique(p.ports)
+	for _, address := range sorted(p.addresses) {
+		if a.mayShare(owner, address) && (len(ports) == 0 || len(a.conflicts(owner, address, ports)) < len(ports)) {
+			l.addresses = append(l.addresses, address)
+		}
+	}
+	a.grant(owner, l, ports)
 }
 
 func (a *Allocator) lease(owner Owner) *lease {
@@ -180,42 +351,119 @@ func (a *Allocator) lease(owner Owner) *lease {
 	return l
 }
 
+// finish enters what changed of a lease wherever it is looked for: the claims on
+// addresses and the numbers of the tenant. Its cost is that of the lease.
+func (a *Allocator) finish(owner Owner, l *lease) {
+	now := map[Claim]bool{}
+	for _, claim := range slices.Concat(cross(l.addresses, l.ports), cross(l.reserved.Addresses, l.reserved.Ports), l.shown) {
+		if l.claims[claim] || a.take(owner, claim) {
+			now[claim] = true
+		}
+	}
+	for claim := range l.claims {
+		if !now[claim] {
+			a.drop(owner, claim)
+		}
+	}
+	l.claims = now
+	a.count(owner, l)
+	if len(l.addresses)+len(l.reserved.Addresses)+len(l.shown) == 0 {
+		delete(a.leases, owner)
+	}
+}
+
+// cross returns the claims of ports on addresses, and of the addresses alone.
+func cross(addresses []netip.Addr, ports []Port) (out []Claim) {
+	for _, address := range addresses {
+		out = append(out, Claim{Address: address})
+		for _, port := range ports {
+			out = append(out, Claim{Address: address, Port: port})
+		}
+	}
+	return out
+}
+
+func (a *Allocator) count(owner Owner, l *lease) {
+	now := nothing
+	switch {
+	case len(l.addresses) > 0:
+		now = live
+	case len(l.reserved.Addresses) > 0:
+		now = kept
+	}
+	if now == l.counted {
+		return
+	}
+	c := a.tenants[owner.Tenant]
+	if c == nil {
+		c = &counts{kept: map[Owner]bool{}}
+		a.tenants[owner.Tenant] = c
+	}
+	if l.counted == live {
+		c.live--
+	}
+	if now == live {
+		c.live++
+	}
+	if delete(c.kept, owner); now == kept {
+		c.kept[owner] = true
+	}
+	if now == kept || l.counted == kept {
+		a.freed.Changed = slices.Concat(a.freed.Changed, l.addresses, l.reserved.Addresses)
+	}
+	if l.counted != nothing {
+		a.freed.Tenants = append(a.freed.Tenants, owner.Tenant)
+	}
+	if l.counted = now; c.live+len(c.kept) == 0 {
+		delete(a.tenants, owner.Tenant)
+	}
+}
+
 // mayShare reports whether nobody of another tenant has the address.
 func (a *Allocator) mayShare(owner Owner, address netip.Addr) bool {
 	u := a.addresses[address]
 	return u == nil || u.tenant == owner.Tenant
 }
 
-// take notes that an owner has an address.
-func (a *Allocator) take(owner Owner, address netip.Addr) {
-	u := a.addresses[address]
-	if u == nil {
-		u = &usage{tenant: owner.Tenant, owners: map[Owner]bool{}, ports: map[Port]Owner{}}
-		a.addresses[address] = u
+// take notes a claim, unless somebody else has it.
+func (a *Allocator) take(owner Owner, claim Claim) bool {
+	u := a.addresses[claim.Address]
+	if u != nil && u.tenant != owner.Tenant {
+		return false
 	}
-	u.owners[owner] = true
+	if u == nil {
+		u = &usage{tenant: owner.Tenant, owners: map[Owner]int{}, ports: map[Port]Owner{}}
+		a.addresses[claim.Address] = u
+	}
+	if claim.Port != (Port{}) {
+		if other, taken := u.ports[claim.Port]; taken && other != owner {
+			return false
+		}
+		u.ports[claim.Port] = owner
+	}
+	if u.owners[owner]++; u.owners[owner] == 1 && len(u.owners) > 1 {
+		a.freed.Changed = append(a.freed.Changed, claim.Address)
+	}
+	return true
 }
 
 // drop is the opposite of take.
-func (a *Allocator) drop(owner Owner, address netip.Addr) {
-	u := a.addresses[address]
-	if u == nil {
-		return
+func (a *Allocator) drop(owner Owner, claim Claim) {
+	u := a.addresses[claim.Address]
+	if claim.Port != (Port{}) {
+		delete(u.ports, claim.Port)
+		a.freed.Claims = append(a.freed.Claims, claim)
 	}
-	delete(u.owners, owner)
-	if l := a.leases[owner]; l != nil {
-		for _, port := range l.ports {
-			if u.ports[port] == owner {
-				delete(u.ports, port)
-			}
-		}
+	if u.owners[owner]--; u.owners[owner] == 0 {
+		delete(u.owners, owner)
 	}
 	if len(u.owners) > 0 {
 		return
 	}
-	delete(a.addresses, address)
+	delete(a.addresses, claim.Address)
+	a.freed.Claims = append(a.freed.Claims, Claim{Address: claim.Address})
 	for i := range a.pools {
-		a.pools[i].free(address)
+		a.pools[i].free(claim.Address)
 	}
 }
 
@@ -233,28 +481,19 @@ func (a *Allocator) conflicts(owner Owner, address netip.Addr, ports []Port) (ou
 	return out
 }
 
-// updatePorts makes ports the ports of the owner, but for those that are taken
+// grant makes ports the ports of the owner, but for those that somebody else has
 // on one of its addresses.
-func (a *Allocator) updatePorts(owner Owner, l *lease, ports []Port) {
+func (a *Allocator) grant(owner Owner, l *lease, ports []Port) {
 	ports = unique(ports)
 	var refused []Port
 	for _, address := range l.addresses {
 		refused = append(refused, a.conflicts(owner, address, ports)...)
 	}
-	refused = unique(refused)
-	granted := slices.DeleteFunc(ports, func(p Port) bool { return slices.Contains(refused, p) })
-	for _, address := range l.addresses {
-		u := a.addresses[address]
-		for _, port := range l.ports {
-			if u.ports[port] == owner {
-				delete(u.ports, port)
-			}
-		}
-		for _, port := range granted {
-			u.ports[port] = owner
-		}
+	l.refused = unique(refused)
+	l.ports = slices.DeleteFunc(ports, func(p Port) bool { return slices.Contains(l.refused, p) })
+	if len(l.addresses) == 0 {
+		l.ports = nil
 	}
-	l.ports, l.refused = granted, refused
 }
 
 // ParsePorts reads ports as LoadBalancer.status.ports lists them:

@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 )
@@ -47,16 +48,15 @@ func (a *Allocator) Assign(r Request) ([]netip.Addr, *v1alpha1.Problem) {
 	l := a.lease(r.Owner)
 	want, problem := a.choose(r, l)
 	if problem == nil {
-		a.replace(r.Owner, l, want)
+		l.addresses, l.reserved = slices.Clone(want), Reservation{}
 	}
-	a.updatePorts(r.Owner, l, r.Ports)
+	a.grant(r.Owner, l, r.Ports)
 	if problem == nil && len(l.refused) > 0 {
-		problem = portConflict("spec.ports", l.addresses, l.refused)
+		problem = a.portConflict(r.Owner, "spec.ports", l.addresses, l.refused)
 	}
-	if len(l.addresses)+len(l.reserved) == 0 {
-		delete(a.leases, r.Owner)
-	}
-	return slices.Clone(l.addresses), problem
+	out := slices.Clone(l.addresses)
+	a.finish(r.Owner, l)
+	return out, problem
 }
 
 // choose returns the addresses that the owner shall have.
@@ -85,17 +85,22 @@ func (a *Allocator) choose(r Request, l *lease) ([]netip.Addr, *v1alpha1.Problem
 			return []netip.Addr{address}, nil
 		}
 	}
+	message := fmt.Sprintf("no address is free in the pools %s", names(allowed))
+	for _, address := range l.reserved.Addresses {
+		if taken := a.conflicts(r.Owner, address, r.Ports); len(taken) > 0 {
+			message += fmt.Sprintf("; of %s, which is kept for it, %s", address, a.portConflict(r.Owner, "", []netip.Addr{address}, taken).Message)
+		}
+	}
 	return nil, &v1alpha1.Problem{
-		Field: "spec", Reason: v1alpha1.ReasonPoolExhausted,
-		Message: fmt.Sprintf("no address is free in the pools %s", names(allowed)),
-		Remedy:  "delete a load balancer that is not needed, or have the operator of the hub enlarge a pool (Config spec.addressPools)",
+		Field: "spec", Reason: v1alpha1.ReasonPoolExhausted, Message: message,
+		Remedy: "delete a load balancer that is not needed, or have the operator of the hub enlarge a pool (Config spec.addressPools)",
 	}
 }
 
 // reservedFor returns what was kept for the owner, as far as it is still in a
 // pool of the tenant and its ports are free.
 func (a *Allocator) reservedFor(r Request, l *lease, allowed []*pool) (out []netip.Addr) {
-	for _, address := range l.reserved {
+	for _, address := range l.reserved.Addresses {
 		if contains(allowed, address) && len(a.conflicts(r.Owner, address, r.Ports)) == 0 {
 			out = append(out, address)
 		}
@@ -121,30 +126,48 @@ func (a *Allocator) check(r Request, l *lease, field string, address netip.Addr)
 		}
 	}
 	if !a.mayShare(r.Owner, address) {
-		return &v1alpha1.Problem{
-			Field: field, Reason: v1alpha1.ReasonAddressInUse,
-			Message: fmt.Sprintf("%s is in use", address), // by whom is not this tenant's business
-			Remedy:  "ask for another address, or for none",
-		}
+		return a.inUse(field, address)
 	}
 	if taken := a.conflicts(r.Owner, address, r.Ports); len(taken) > 0 {
-		return portConflict(field, []netip.Addr{address}, taken)
+		return a.portConflict(r.Owner, field, []netip.Addr{address}, taken)
 	}
 	return nil
 }
 
-// replace makes want the addresses of the owner and ends its reservations.
-func (a *Allocator) replace(owner Owner, l *lease, want []netip.Addr) {
-	old := slices.Concat(l.addresses, l.reserved)
-	for _, address := range want {
-		a.take(owner, address)
+// inUse is the problem of an address of another tenant. Which one is not the
+// asking tenant's business.
+func (a *Allocator) inUse(field string, address netip.Addr) *v1alpha1.Problem {
+	p := &v1alpha1.Problem{
+		Field: field, Reason: v1alpha1.ReasonAddressInUse,
+		Message: fmt.Sprintf("%s is in use by another tenant", address),
+		Remedy:  "ask for another address, or for none",
 	}
-	for _, address := range old {
-		if !slices.Contains(want, address) {
-			a.drop(owner, address)
+	var until time.Time
+	for owner := range a.addresses[address].owners {
+		l := a.leases[owner]
+		if !l.keeps(address) {
+			return p
+		}
+		if l.reserved.Until.After(until) {
+			until = l.reserved.Until
 		}
 	}
-	l.addresses, l.reserved = slices.Clone(want), nil
+	p.Message = fmt.Sprintf("nobody uses %s, but it is kept for a deleted load balancer of another tenant%s", address, untilText(until))
+	p.Remedy = "wait, ask for another address, or have the operator of the hub release it (kubelbctl release-address)"
+	return p
+}
+
+// keeps reports whether the lease has the address only as a reservation.
+func (l *lease) keeps(address netip.Addr) bool {
+	return slices.Contains(l.reserved.Addresses, address) && !slices.Contains(l.addresses, address) &&
+		!slices.ContainsFunc(l.shown, func(c Claim) bool { return c.Address == address })
+}
+
+func untilText(until time.Time) string {
+	if until.IsZero() {
+		return ""
+	}
+	return " until " + until.UTC().Format(time.RFC3339)
 }
 
 func (a *Allocator) isFree(address netip.Addr) bool { return a.addresses[address] == nil }
@@ -179,20 +202,43 @@ func (a *Allocator) allowed(names []string) (out []*pool, problem *v1alpha1.Prob
 	}
 }
 
-func portConflict(field string, addresses []netip.Addr, ports []Port) *v1alpha1.Problem {
-	var words []string
-	for _, port := range ports {
-		words = append(words, port.String())
-	}
-	var shared []string
+// portConflict is the problem of ports that others of the tenant have on
+// addresses.
+func (a *Allocator) portConflict(owner Owner, field string, addresses []netip.Addr, ports []Port) *v1alpha1.Problem {
+	var texts []string
+	remedy := "use other ports, or another address"
 	for _, address := range addresses {
-		shared = append(shared, address.String())
+		for _, port := range a.conflicts(owner, address, ports) {
+			other := a.addresses[address].ports[port]
+			text := fmt.Sprintf("%s already has %s on %s", other, port, address)
+			if l := a.leases[other]; l.keeps(address) {
+				text = fmt.Sprintf("%s on %s is kept for %s, which was deleted,%s", port, address, other, untilText(l.reserved.Until))
+				remedy = "use other ports, or another address, wait, or have the operator of the hub release it (kubelbctl release-address)"
+			}
+			texts = append(texts, text)
+		}
 	}
-	return &v1alpha1.Problem{
-		Field: field, Reason: v1alpha1.ReasonPortConflict,
-		Message: fmt.Sprintf("%s: another load balancer of the tenant already serves %s there", strings.Join(shared, ", "), strings.Join(words, ", ")),
-		Remedy:  "use other ports, or another address",
+	return &v1alpha1.Problem{Field: field, Reason: v1alpha1.ReasonPortConflict, Message: strings.Join(texts, "; "), Remedy: remedy}
+}
+
+// Holder returns in words who has a port that an owner was refused, empty if
+// nobody has.
+func (a *Allocator) Holder(owner Owner, port Port) string {
+	a.settle()
+	l := a.leases[owner]
+	if l == nil {
+		return ""
 	}
+	for _, address := range l.addresses {
+		if len(a.conflicts(owner, address, []Port{port})) > 0 {
+			other := a.addresses[address].ports[port]
+			if l := a.leases[other]; l.keeps(address) {
+				return fmt.Sprintf("%s, for which it is kept%s,", other, untilText(l.reserved.Until))
+			}
+			return other.String()
+		}
+	}
+	return ""
 }
 
 func contains(pools []*pool, address netip.Addr) bool {

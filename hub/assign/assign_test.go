@@ -157,7 +157,7 @@ func TestARequestedAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newAllocator(t, pool("a", "203.0.113.0/24", "2001:db8::/64"), pool("b", "198.51.100.0/24"))
 			a.Hold(web, addresses("203.0.113.1"), []assign.Port{http})
-			a.Reserve(assign.Owner{Tenant: "acme", Name: "shop.gone"}, addresses("203.0.113.2"))
+			a.Reserve(assign.Owner{Tenant: "acme", Name: "shop.gone"}, assign.Reservation{Addresses: addresses("203.0.113.2")})
 			got, problem := a.Assign(c.request)
 			expect(t, got, problem, c.reason, c.want...)
 			if c.reason == v1alpha1.ReasonAddressInUse && strings.Contains(problem.Message, "acme") {
@@ -219,7 +219,7 @@ func TestPortsOfASharedAddress(t *testing.T) {
 
 func TestAReservationIsForItsOwnerOnly(t *testing.T) {
 	a := newAllocator(t, pool("a", "203.0.113.0/30"))
-	a.Reserve(web, addresses("203.0.113.1"))
+	a.Reserve(web, assign.Reservation{Addresses: addresses("203.0.113.1")})
 	got, problem := a.Assign(assign.Request{Owner: foreign})
 	expect(t, got, problem, "", "203.0.113.2")
 	got, problem = a.Assign(assign.Request{Owner: api})
@@ -228,7 +228,7 @@ func TestAReservationIsForItsOwnerOnly(t *testing.T) {
 	expect(t, got, problem, "", "203.0.113.1")
 
 	a.Release(web)
-	a.Reserve(web, addresses("203.0.113.1"))
+	a.Reserve(web, assign.Reservation{Addresses: addresses("203.0.113.1")})
 	a.Release(web) // the grace period is over
 	got, problem = a.Assign(assign.Request{Owner: api})
 	expect(t, got, problem, "", "203.0.113.1")
@@ -236,7 +236,7 @@ func TestAReservationIsForItsOwnerOnly(t *testing.T) {
 
 func TestAReservationOutsideThePoolsIsNotGivenBack(t *testing.T) {
 	a := newAllocator(t, pool("a", "203.0.113.0/24"))
-	a.Reserve(web, addresses("192.0.2.1"))
+	a.Reserve(web, assign.Reservation{Addresses: addresses("192.0.2.1")})
 	got, problem := a.Assign(assign.Request{Owner: web})
 	expect(t, got, problem, "", "203.0.113.1")
 }
@@ -259,7 +259,7 @@ func TestContradictingClaimsAreSettledAlikeInAnyOrder(t *testing.T) {
 
 func TestALiveOwnerGoesBeforeAReservation(t *testing.T) {
 	a := newAllocator(t, pool("a", "203.0.113.0/24"))
-	a.Reserve(assign.Owner{Tenant: "a", Name: "a"}, addresses("203.0.113.1"))
+	a.Reserve(assign.Owner{Tenant: "a", Name: "a"}, assign.Reservation{Addresses: addresses("203.0.113.1")})
 	a.Hold(foreign, addresses("203.0.113.1"), nil)
 	got, problem := a.Assign(assign.Request{Owner: foreign})
 	expect(t, got, problem, "", "203.0.113.1")

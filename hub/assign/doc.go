@@ -19,8 +19,9 @@ limitations under the License.
 //
 //	allocator, problems := assign.New(config.Spec.AddressPools)
 //	allocator.Hold(owner, addresses, ports)   // status of every live object
-//	allocator.Reserve(owner, addresses)       // reservations of gone objects
+//	allocator.Reserve(owner, reservation)     // reservations of gone objects
 //	addresses, problem := allocator.Assign(assign.Request{Owner: owner, Ports: ports})
+//	allocator.Show(owner, claims)             // what its status and proxies show now
 //
 // What is assigned depends on what is held and reserved, and on the order of
 // the calls of Assign, not on the order of Hold and Reserve. It promises:
@@ -30,7 +31,9 @@ limitations under the License.
 //   - Without a request the lowest free address of the first pool that has one.
 //   - Two tenants never share an address. Two owners of one tenant share one only
 //     if it was asked for by address, and then no port of it twice.
-//   - A reservation keeps others away and is given back to the owner of that name.
+//   - What an owner gave up is nobody else's as long as the owner still shows it.
+//   - A reservation keeps others away from addresses, and its tenant from ports,
+//     and is given back to the owner of that name.
 //   - Work per call does not grow with the number of assignments.
 //
 // It refuses to guess: a request that cannot be granted is a problem and changes

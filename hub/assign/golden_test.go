@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/hub/assign"
@@ -30,13 +31,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
 var update = flag.Bool("update", false, "write testdata/*/out.yaml anew")
 
 // script is testdata/<case>/in.yaml: pools, and what happens one after the other.
 type script struct {
 	Pools []v1alpha1.AddressPool `json:"pools"`
 	Steps []struct {
-		// Do is hold, reserve, assign or release.
+		// Do is hold, reserve, assign, show, retire or release.
 		Do string `json:"do"`
 		// Owner is <tenant>/<name>.
 		Owner     string   `json:"owner"`
@@ -102,7 +105,17 @@ func (s script) run(t *testing.T) (out []line) {
 		case "hold":
 			a.Hold(owner, addresses(step.Addresses...), ports)
 		case "reserve":
-			a.Reserve(owner, addresses(step.Addresses...))
+			a.Reserve(owner, assign.Reservation{Addresses: addresses(step.Addresses...), Ports: ports, Until: noon})
+		case "retire":
+			a.Retire(owner, assign.Reservation{Addresses: a.Assigned(owner), Ports: a.Ports(owner), Until: noon})
+		case "show":
+			var claims []assign.Claim
+			for _, address := range addresses(step.Addresses...) {
+				for _, port := range ports {
+					claims = append(claims, assign.Claim{Address: address, Port: port})
+				}
+			}
+			a.Show(owner, claims)
 		case "release":
 			a.Release(owner)
 		case "assign":

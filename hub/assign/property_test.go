@@ -51,7 +51,9 @@ type machine struct {
 	allocator *assign.Allocator
 	live      map[assign.Owner][]netip.Addr
 	ports     map[assign.Owner][]assign.Port
-	reserved  map[assign.Owner][]netip.Addr
+	reserved  map[assign.Owner]assign.Reservation
+	// shown is what the world sees, which may be behind.
+	shown map[assign.Owner][]assign.Claim
 }
 
 func newMachine(t *rapid.T) *machine {
@@ -59,7 +61,18 @@ func newMachine(t *rapid.T) *machine {
 	if len(problems) > 0 {
 		t.Fatalf("%v", problems)
 	}
-	return &machine{allocator: a, live: map[assign.Owner][]netip.Addr{}, ports: map[assign.Owner][]assign.Port{}, reserved: map[assign.Owner][]netip.Addr{}}
+	return &machine{allocator: a, live: map[assign.Owner][]netip.Addr{}, ports: map[assign.Owner][]assign.Port{}, reserved: map[assign.Owner]assign.Reservation{},
+		shown: map[assign.Owner][]assign.Claim{}}
+}
+
+func cross(addresses []netip.Addr, ports []assign.Port) (out []assign.Claim) {
+	for _, a := range addresses {
+		out = append(out, assign.Claim{Address: a})
+		for _, p := range ports {
+			out = append(out, assign.Claim{Address: a, Port: p})
+		}
+	}
+	return out
 }
 
 func (m *machine) assign(t *rapid.T) {
@@ -72,9 +85,9 @@ func (m *machine) assign(t *rapid.T) {
 		t.Fatalf("a refused request (%s) changed %v to %v", problem.Reason, before, got)
 	case len(r.Requested) == 0 && len(before) > 0 && !slices.Equal(got, before):
 		t.Fatalf("%v had %v and got %v", r.Owner, before, got)
-	case len(r.Requested) == 0 && len(before) == 0 && len(m.reserved[r.Owner]) == 0 && free.IsValid() && !slices.Equal(got, []netip.Addr{free}):
+	case len(r.Requested) == 0 && len(before) == 0 && len(m.reserved[r.Owner].Addresses) == 0 && free.IsValid() && !slices.Equal(got, []netip.Addr{free}):
 		t.Fatalf("%v got %v, the lowest free is %v", r.Owner, got, free)
-	case len(r.Requested) == 0 && len(before) == 0 && !free.IsValid() && len(m.reserved[r.Owner]) == 0 && problem == nil:
+	case len(r.Requested) == 0 && len(before) == 0 && !free.IsValid() && len(m.reserved[r.Owner].Addresses) == 0 && problem == nil:
 		t.Fatalf("%v got %v of nothing", r.Owner, got)
 	}
 	if len(got) > 0 {
@@ -89,11 +102,9 @@ func (m *machine) assign(t *rapid.T) {
 // lowestFree finds by looking at all what the allocator finds without.
 func (m *machine) lowestFree(r assign.Request) netip.Addr {
 	taken := map[netip.Addr]bool{}
-	for _, has := range []map[assign.Owner][]netip.Addr{m.live, m.reserved} {
-		for _, list := range has {
-			for _, a := range list {
-				taken[a] = true
-			}
+	for _, list := range m.claims() {
+		for _, claim := range list {
+			taken[claim.Address] = true
 		}
 	}
 	names := r.Pools
@@ -120,44 +131,116 @@ func (m *machine) lowestFree(r assign.Request) netip.Addr {
 	return netip.Addr{}
 }
 
+// claims are all claims of every owner, assigned, kept and shown.
+func (m *machine) claims() map[assign.Owner][]assign.Claim {
+	out := map[assign.Owner][]assign.Claim{}
+	for owner, list := range m.live {
+		out[owner] = append(out[owner], cross(list, m.ports[owner])...)
+	}
+	for owner, r := range m.reserved {
+		out[owner] = append(out[owner], cross(r.Addresses, r.Ports)...)
+	}
+	for owner, list := range m.shown {
+		out[owner] = append(out[owner], list...)
+	}
+	return out
+}
+
+// show lets the world see what an owner is assigned, perhaps beside what it saw
+// before, as proxies do until they acknowledged.
+func (m *machine) show(t *rapid.T) {
+	owner := owners.Draw(t, "owner")
+	now := cross(m.live[owner], m.ports[owner])
+	if rapid.Bool().Draw(t, "beside") {
+		now = append(now, m.shown[owner]...)
+	}
+	m.allocator.Show(owner, now)
+	if m.shown[owner] = now; len(now) == 0 {
+		delete(m.shown, owner)
+	}
+}
+
 func (m *machine) release(t *rapid.T) {
 	owner := owners.Draw(t, "owner")
-	m.allocator.Release(owner)
-	had := m.live[owner]
+	r := assign.Reservation{Addresses: m.live[owner], Ports: m.ports[owner]}
+	if !rapid.Bool().Draw(t, "reserve") || len(r.Addresses) == 0 {
+		r = assign.Reservation{}
+	}
+	m.allocator.Retire(owner, r)
 	delete(m.live, owner)
 	delete(m.ports, owner)
+	delete(m.shown, owner)
+	if m.reserved[owner] = r; len(r.Addresses) == 0 {
+		delete(m.reserved, owner)
+	}
+}
+
+func (m *machine) unassign(t *rapid.T) {
+	owner := owners.Draw(t, "owner")
+	m.allocator.Unassign(owner)
+	delete(m.live, owner)
+	delete(m.ports, owner)
+}
+
+func (m *machine) unreserve(t *rapid.T) {
+	owner := owners.Draw(t, "owner")
+	m.allocator.Unreserve(owner)
 	delete(m.reserved, owner)
-	if len(had) > 0 && rapid.Bool().Draw(t, "reserve") {
-		m.allocator.Reserve(owner, had)
-		m.reserved[owner] = had
+}
+
+func (m *machine) steps() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"assign": m.assign, "release": m.release, "show": m.show, "unassign": m.unassign, "unreserve": m.unreserve, "": m.check,
 	}
 }
 
 // check is what holds after every step.
 func (m *machine) check(t *rapid.T) {
-	tenants, served := map[netip.Addr]string{}, map[string]assign.Owner{}
-	for _, has := range []map[assign.Owner][]netip.Addr{m.live, m.reserved} {
-		for owner, list := range has {
-			for _, a := range list {
-				if other, ok := tenants[a]; ok && other != owner.Tenant {
-					t.Fatalf("%v is shared by the tenants %s and %s", a, other, owner.Tenant)
-				}
-				tenants[a] = owner.Tenant
+	tenants, has := map[netip.Addr]string{}, map[assign.Claim]assign.Owner{}
+	having, kept := map[string]int{}, map[string]int{}
+	for owner, list := range m.claims() {
+		for _, claim := range list {
+			if other, ok := tenants[claim.Address]; ok && other != owner.Tenant {
+				t.Fatalf("%v is shared by the tenants %s and %s", claim.Address, other, owner.Tenant)
 			}
+			tenants[claim.Address] = owner.Tenant
+			if claim.Port == (assign.Port{}) {
+				continue
+			}
+			if other, ok := has[claim]; ok && other != owner {
+				t.Fatalf("%v is claimed by %v and %v", claim, owner, other)
+			}
+			has[claim] = owner
 		}
 	}
 	for owner, list := range m.live {
+		having[owner.Tenant]++
 		if got := m.allocator.Assigned(owner); !slices.Equal(got, list) {
 			t.Fatalf("%v was told %v and has %v", owner, list, got)
 		}
-		for _, a := range list {
-			for _, p := range m.ports[owner] {
-				key := ir.ListenerName(a, p.Number, p.Protocol)
-				if other, ok := served[key]; ok && other != owner {
-					t.Fatalf("%s is served by %v and %v", key, owner, other)
-				}
-				served[key] = owner
-			}
+	}
+	for owner := range m.reserved {
+		if len(m.live[owner]) == 0 {
+			kept[owner.Tenant]++
+		}
+	}
+	for _, tenant := range []string{"t0", "t1", "t2"} {
+		if live, reserved, _ := m.allocator.Count(tenant); live != having[tenant] || reserved != kept[tenant] {
+			t.Fatalf("%s has %d and %d kept, counted are %d and %d", tenant, having[tenant], kept[tenant], live, reserved)
+		}
+	}
+	m.checkFreed(t, has, tenants)
+}
+
+// checkFreed: what is told to be free is.
+func (m *machine) checkFreed(t *rapid.T, has map[assign.Claim]assign.Owner, tenants map[netip.Addr]string) {
+	for _, claim := range m.allocator.Freed().Claims {
+		_, taken := tenants[claim.Address]
+		if claim.Port != (assign.Port{}) {
+			_, taken = has[claim]
+		}
+		if taken {
+			t.Fatalf("%v is told to be free and is not", claim)
 		}
 	}
 }
@@ -165,14 +248,14 @@ func (m *machine) check(t *rapid.T) {
 func TestWhateverHappensNothingIsStolen(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMachine(t)
-		t.Repeat(map[string]func(*rapid.T){"assign": m.assign, "release": m.release, "": m.check})
+		t.Repeat(m.steps())
 	})
 }
 
 func TestARestartChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMachine(t)
-		t.Repeat(map[string]func(*rapid.T){"assign": m.assign, "release": m.release, "": func(*rapid.T) {}})
+		t.Repeat(m.steps())
 
 		again := newMachine(t).allocator
 		type step struct {
@@ -195,6 +278,9 @@ func TestARestartChangesNothing(t *testing.T) {
 			} else {
 				again.Hold(s.owner, m.live[s.owner], m.ports[s.owner])
 			}
+		}
+		for owner, claims := range m.shown {
+			again.Show(owner, claims)
 		}
 		order := slices.SortedFunc(maps.Keys(m.live), func(x, y assign.Owner) int { return cmp.Compare(fmt.Sprint(x), fmt.Sprint(y)) })
 		for _, owner := range order {

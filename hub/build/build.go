@@ -59,8 +59,8 @@ type Input struct {
 	// Assigned are the external addresses. Without any nothing is served.
 	Assigned []netip.Addr
 	// Refused are ports that must not be served because another load balancer
-	// serves them on an address that is shared.
-	Refused []ir.Port
+	// has them on an address that is shared, and who that is.
+	Refused map[ir.Port]string
 	// HubNetworks are networks that no endpoint may be in.
 	HubNetworks []netip.Prefix
 	// Freebind lets proxies bind addresses that their machine does not have.
@@ -141,8 +141,9 @@ func (b *builder) ports() (out []port) {
 			b.problem(field, v1alpha1.ReasonInvalid, fmt.Sprintf("%d/%s is not a port", p.Port, cmp.Or(p.Protocol, corev1.ProtocolTCP)), "use 1 to 65535 and TCP or UDP")
 		case names[name] || numbers[number]:
 			b.problem(field, v1alpha1.ReasonInvalid, fmt.Sprintf("the name or %s is there twice", number), "remove one of the two")
-		case slices.Contains(b.Refused, number):
-			b.problem(field, v1alpha1.ReasonPortConflict, fmt.Sprintf("another load balancer serves %s on the shared address", number), "use another port or another address")
+		case b.refused(number):
+			b.problem(field, v1alpha1.ReasonPortConflict,
+				fmt.Sprintf("%s already has %s on the shared address", cmp.Or(b.Refused[number], "another load balancer"), number), "use another port or another address")
 		default:
 			names[name], numbers[number] = true, true
 			out = append(out, port{Port: number, name: name, field: field})
@@ -248,6 +249,11 @@ func sortedPorts(ports []v1alpha1.LoadBalancerPort) []v1alpha1.LoadBalancerPort 
 		return cmp.Or(cmp.Compare(x.Port, y.Port), cmp.Compare(x.Protocol, y.Protocol), cmp.Compare(x.Name, y.Name))
 	})
 	return ports
+}
+
+func (b *builder) refused(port ir.Port) bool {
+	_, refused := b.Refused[port]
+	return refused
 }
 
 func portName(name string) string { return cmp.Or(name, v1alpha1.DefaultName) }

@@ -26,6 +26,7 @@ import (
 	"testing"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
+	"github.com/kubelb/gitops/hub/assign"
 	"github.com/kubelb/gitops/hub/build"
 	"github.com/kubelb/gitops/xds/ir"
 
@@ -45,7 +46,7 @@ type input struct {
 	Addresses    *v1alpha1.Addresses    `json:"addresses"`
 	Backends     []*v1alpha1.Backend    `json:"backends"`
 	Assigned     []netip.Addr           `json:"assigned"`
-	Refused      []ir.Port              `json:"refused"`
+	Refused      map[string]string      `json:"refused"` // 80/TCP: who has it
 	HubNetworks  []netip.Prefix         `json:"hubNetworks"`
 	Freebind     bool                   `json:"freebind"`
 }
@@ -53,7 +54,12 @@ type input struct {
 func (in input) build() build.Input {
 	out := build.Input{
 		LoadBalancer: in.LoadBalancer, Tenant: &v1alpha1.Tenant{}, Config: in.Config, Addresses: in.Addresses, Backends: in.Backends,
-		Assigned: in.Assigned, Refused: in.Refused, HubNetworks: in.HubNetworks, Freebind: in.Freebind,
+		Assigned: in.Assigned, Refused: map[ir.Port]string{}, HubNetworks: in.HubNetworks, Freebind: in.Freebind,
+	}
+	for text, holder := range in.Refused {
+		for _, port := range assign.ParsePorts(text) {
+			out.Refused[port] = holder
+		}
 	}
 	out.LoadBalancer.Namespace = v1alpha1.TenantNamespace("acme")
 	if out.LoadBalancer.Name == "" {

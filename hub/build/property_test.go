@@ -19,6 +19,7 @@ package build_test
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -77,7 +78,7 @@ func TestInputIsNotChanged(t *testing.T) {
 func copyOf(in build.Input) build.Input {
 	out := in
 	out.LoadBalancer, out.Tenant, out.Addresses = in.LoadBalancer.DeepCopy(), in.Tenant.DeepCopy(), in.Addresses.DeepCopy()
-	out.Assigned, out.HubNetworks, out.Refused = slices.Clone(in.Assigned), slices.Clone(in.HubNetworks), slices.Clone(in.Refused)
+	out.Assigned, out.HubNetworks, out.Refused = slices.Clone(in.Assigned), slices.Clone(in.HubNetworks), maps.Clone(in.Refused)
 	out.Backends = nil
 	for _, b := range in.Backends {
 		out.Backends = append(out.Backends, b.DeepCopy())
