@@ -54,6 +54,9 @@ type book struct {
 	// wake has owners looked at again that may get now what they wait for. It is
 	// called with mu held.
 	wake func([]types.NamespacedName)
+	// judge has load balancers looked at again whose endpoints are among these
+	// addresses. It is called with mu held.
+	judge func([]netip.Addr)
 	// restored are the tenants whose objects are all in the allocator.
 	restored map[string]bool
 	// settled: tenants had their time to be restored. Nothing is assigned that was
@@ -72,7 +75,7 @@ func newBook() *book {
 	b := &book{
 		listeners: map[types.NamespacedName]int{}, published: map[types.NamespacedName]string{}, acked: map[types.NamespacedName]string{},
 		stored: map[types.NamespacedName][]assign.Claim{}, served: map[types.NamespacedName][]assign.Claim{},
-		waiting: newWaiters(), wake: func([]types.NamespacedName) {},
+		waiting: newWaiters(), wake: func([]types.NamespacedName) {}, judge: func([]netip.Addr) {},
 	}
 	b.reset(nil)
 	return b
@@ -176,7 +179,7 @@ func (b *book) follow(c claim) (out assigned) {
 	for _, port := range b.allocator.Refused(owner) {
 		out.refused[port] = b.allocator.Holder(owner, port)
 	}
-	b.allocator.Freed() // whoever waits waits at the leader
+	b.wakeFreed()
 	return out
 }
 
@@ -266,6 +269,9 @@ func (b *book) expire(owners ...types.NamespacedName) {
 // wakeFreed wakes whoever waits for what was given back.
 func (b *book) wakeFreed() {
 	freed := b.allocator.Freed()
+	if len(freed.Outside) > 0 {
+		b.judge(freed.Outside)
+	}
 	var causes []cause
 	for _, c := range freed.Claims {
 		causes = append(causes, cause{address: c.Address})
@@ -282,6 +288,13 @@ func (b *book) wakeFreed() {
 	if owners := b.waiting.of(causes); len(owners) > 0 {
 		b.wake(owners)
 	}
+}
+
+// isExternal reports whether an address is in a pool or assigned, kept or shown.
+func (b *book) isExternal(address netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.allocator.IsExternal(address)
 }
 
 // settleAll lets new addresses be assigned.
@@ -371,7 +384,7 @@ func (b *book) willStore(owner types.NamespacedName, status *v1alpha1.LoadBalanc
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	claims := claimsOfStatus(status)
-	if !b.allocator.Has(ownerOf(owner), claims) {
+	if len(b.itsOwn(owner, slices.Clone(claims))) < len(claims) {
 		return false
 	}
 	b.stored[owner] = union(b.stored[owner], claims)
@@ -384,8 +397,20 @@ func (b *book) setStored(owner types.NamespacedName, status *v1alpha1.LoadBalanc
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.wakeFreed()
-	b.stored[owner] = claimsOfStatus(status)
+	if b.stored[owner] = b.itsOwn(owner, claimsOfStatus(status)); len(b.stored[owner]) == 0 {
+		delete(b.stored, owner)
+	}
 	b.show(owner)
+}
+
+// itsOwn returns the claims that an owner is assigned or that its status has
+// already. One that has gone meanwhile has none, whatever comes late.
+func (b *book) itsOwn(owner types.NamespacedName, claims []assign.Claim) []assign.Claim {
+	addresses, ports := b.allocator.Assigned(ownerOf(owner)), b.allocator.Ports(ownerOf(owner))
+	return slices.DeleteFunc(claims, func(c assign.Claim) bool {
+		assigned := slices.Contains(addresses, c.Address) && (c.Port == (ir.Port{}) || slices.Contains(ports, c.Port))
+		return !assigned && !slices.Contains(b.stored[owner], c)
+	})
 }
 
 func union(claims, more []assign.Claim) []assign.Claim {
@@ -466,6 +491,7 @@ func (h *hub) rebuildBook(ctx context.Context) error {
 	for owner := range h.book.served {
 		h.book.show(owner)
 	}
+	h.book.wakeFreed()
 	return nil
 }
 
@@ -505,6 +531,7 @@ func (h *hub) loadTenant(ctx context.Context, state *v1alpha1.TenantState) (load
 	h.book.load(list)
 	h.book.reserve(state.Namespace, state)
 	h.book.restored[state.Namespace] = true
+	h.book.wakeFreed()
 	return true, nil
 }
 

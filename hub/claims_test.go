@@ -148,7 +148,7 @@ func (f *fleet) restart() {
 		Options: Options{Namespace: "kubelb", Publisher: f.proxy, Infra: f.proxy, Patience: time.Second},
 		client:  f.store, live: f.store, now: func() time.Time { return f.clock },
 		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, reservations: newReservations(),
-		outcomes: newOutcomes(), statusQueue: &queue{},
+		networks: newNetworks(nil), outcomes: newOutcomes(), statusQueue: &queue{},
 	}
 	f.hub.book.wake = func(owners []types.NamespacedName) {
 		for _, owner := range owners {

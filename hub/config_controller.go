@@ -19,6 +19,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -163,14 +164,7 @@ func (h *hub) reconcileConfig(ctx context.Context, request reconcile.Request) (r
 	before := h.config.current()
 	problems := h.config.take(config)
 	if len(problems) == 0 && (before == nil || !equality.Semantic.DeepEqual(before.Spec, config.Spec)) {
-		if before == nil {
-			if err := h.rebuildBook(ctx); err != nil {
-				return reconcile.Result{}, err
-			}
-		} else if !equality.Semantic.DeepEqual(before.Spec.AddressPools, config.Spec.AddressPools) {
-			h.book.setPools(config.Spec.AddressPools)
-		}
-		if err := h.enqueueAll(ctx); err != nil {
+		if err := h.enforce(ctx, before, config); err != nil {
 			return reconcile.Result{}, err
 		}
 	}
@@ -195,6 +189,29 @@ func (h *hub) ignoreConfig(ctx context.Context, key types.NamespacedName) (recon
 	return reconcile.Result{}, h.writeConfig(ctx, config, []v1alpha1.Problem{{
 		Reason: v1alpha1.ReasonNotInForce, Message: fmt.Sprintf("the hub reads the Config %s and no other", h.configKey()), Remedy: "put what is meant into that one",
 	}})
+}
+
+// enforce has everything follow a Config that took another's place, at the cost of
+// what is different.
+func (h *hub) enforce(ctx context.Context, before, config *v1alpha1.Config) error {
+	changed := h.networks.change(&h.networks.config, parseNetworks(config.Spec.HubNetworks))
+	if before == nil {
+		if err := h.rebuildBook(ctx); err != nil {
+			return err
+		}
+		return h.enqueueAll(ctx)
+	}
+	if before.Spec.LoadBalancer.Disable != config.Spec.LoadBalancer.Disable {
+		return h.enqueueAll(ctx)
+	}
+	if !equality.Semantic.DeepEqual(before.Spec.AddressPools, config.Spec.AddressPools) {
+		h.book.setPools(config.Spec.AddressPools)
+		was, is := rangesOf(before.Spec.AddressPools), rangesOf(config.Spec.AddressPools)
+		if err := h.rejudge(ctx, func(a netip.Addr) bool { return inRanges(was, a) != inRanges(is, a) }); err != nil {
+			return err
+		}
+	}
+	return h.rejudge(ctx, changed)
 }
 
 func (h *hub) writeConfig(ctx context.Context, config *v1alpha1.Config, problems []v1alpha1.Problem) error {

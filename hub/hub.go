@@ -47,7 +47,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -96,8 +95,8 @@ type Options struct {
 	Publisher Publisher
 	// Infra runs the proxies of infrastructure Host.
 	Infra Infra
-	// HubNetworks are networks that no tenant's endpoint may be in. Default: the
-	// addresses of this machine but for loopback, which is refused anyway.
+	// HubNetworks are networks that no tenant's endpoint may be in, beside those of
+	// Config.spec.hubNetworks and the addresses of this machine.
 	HubNetworks []netip.Prefix
 	// RestoreGrace bounds how long a starting hub waits for tenants that are not
 	// restored, once one is. Default: 30 s.
@@ -138,6 +137,7 @@ type hub struct {
 	statusQueue  *queue // of load balancers whose status may have to be written
 	reservations *reservations
 	sealing      *sealing
+	networks     *networks
 }
 
 // SetupWithManager adds the hub's controllers to a manager.
@@ -154,12 +154,10 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 	if o.Registry == nil {
 		o.Registry = metrics.Registry
 	}
-	if o.HubNetworks == nil {
-		networks, err := machineNetworks()
-		if err != nil {
-			return err
-		}
-		o.HubNetworks = networks
+	var err error
+	networks := newNetworks(o.HubNetworks)
+	if networks.machine, err = machineNetworks(); err != nil {
+		return err
 	}
 	c, err := newClient(mgr)
 	if err != nil {
@@ -169,7 +167,7 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 		Options: o, client: c, live: mgr.GetAPIReader(), now: time.Now,
 		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, outcomes: newOutcomes(), statusQueue: &queue{}, reservations: newReservations(), sealing: &sealing{},
 	}
-	h.book.wake = h.wake
+	h.networks, h.book.wake, h.book.judge = networks, h.wake, networks.judge
 	m, err := newMeasures(o.Registry, h)
 	if err != nil {
 		return err
@@ -179,7 +177,7 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 			return err
 		}
 	}
-	return errors.Join(mgr.Add(starter{h}), mgr.Add(proxies{h}))
+	return errors.Join(mgr.Add(starter{h}), mgr.Add(proxies{h}), mgr.Add(judging{h}))
 }
 
 // newClient reads from the manager's cache, but never older than what it wrote.
@@ -193,21 +191,4 @@ func newClient(mgr manager.Manager) (client.Client, error) {
 		return nil, fmt.Errorf("hub: make a client: %w", err)
 	}
 	return c, nil
-}
-
-func machineNetworks() (out []netip.Prefix, err error) {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("hub: list this machine's addresses: %w", err)
-	}
-	for _, a := range addresses {
-		network, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		if ip, ok := netip.AddrFromSlice(network.IP); ok && !ip.IsLoopback() {
-			out = append(out, netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()))
-		}
-	}
-	return out, nil
 }

@@ -190,7 +190,7 @@ func (r *loadBalancers) serve(ctx context.Context, in gathered) error {
 	}
 	o.output = build.LoadBalancer(build.Input{
 		LoadBalancer: lb, Tenant: in.tenant, Config: in.config, Addresses: in.addresses, Backends: in.backends,
-		Assigned: o.assigned, Refused: o.taken, HubNetworks: r.HubNetworks,
+		Assigned: o.assigned, Refused: o.taken, HubNetworks: r.networks.current(), External: r.book.isExternal,
 	})
 	if r.leader.held.Load() && givesUp(lb, o) {
 		// Another one may be given the address from now on, so the status says first

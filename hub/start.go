@@ -88,6 +88,7 @@ func (s starter) load(ctx context.Context) error {
 		return err
 	}
 	if problems := s.config.take(config); len(problems) == 0 {
+		s.networks.change(&s.networks.config, parseNetworks(config.Spec.HubNetworks))
 		if err := s.rebuildBook(ctx); err != nil {
 			return err
 		}

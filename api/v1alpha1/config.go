@@ -217,6 +217,15 @@ type ConfigSpec struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="write a duration such as 10s, not a negative one"
 	AddressGracePeriod *metav1.Duration `json:"addressGracePeriod,omitempty"`
+	// hubNetworks are networks (CIDR) that no endpoint of a tenant may be in unless
+	// the Tenant allows it: those of the hub's nodes, pods and Services. The
+	// addresses of the hub's own machine are refused anyway.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="self.all(n, isCIDR(n))",message="hubNetworks are networks (CIDR)"
+	HubNetworks []string `json:"hubNetworks,omitempty"`
 	// sealing of secrets.
 	// +optional
 	Sealing Sealing `json:"sealing,omitempty"`

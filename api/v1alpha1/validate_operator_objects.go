@@ -143,6 +143,11 @@ func (v *validator) config(spec *ConfigSpec) {
 		v.duration("spec.envoyProxy.gracefulShutdown.drainTimeout", g.DrainTimeout, "leave it out for the default")
 		v.duration("spec.envoyProxy.gracefulShutdown.minDrainDuration", g.MinDrainDuration, "leave it out for the default")
 	}
+	v.count("spec.hubNetworks", len(spec.HubNetworks), 0, maxNetworks)
+	v.unique("spec.hubNetworks", spec.HubNetworks)
+	for i, text := range spec.HubNetworks {
+		v.cidr(index("spec.hubNetworks", i), text)
+	}
 	v.duration("spec.sealing.rotateAfter", spec.Sealing.RotateAfter, "use 0s to turn rotation off")
 	if d := spec.Sealing.RotateAfter; d != nil && d.Duration > 0 && d.Duration < minRotateAfter {
 		v.invalid("spec.sealing.rotateAfter", fmt.Sprintf("%s is short: every rotation seals all secrets of all tenants anew", d.Duration), "use 1h or more, or 0s to turn rotation off")

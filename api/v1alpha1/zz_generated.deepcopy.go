@@ -447,6 +447,11 @@ func (in *ConfigSpec) DeepCopyInto(out *ConfigSpec) {
 		*out = new(metav1.Duration)
 		**out = **in
 	}
+	if in.HubNetworks != nil {
+		in, out := &in.HubNetworks, &out.HubNetworks
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	in.Sealing.DeepCopyInto(&out.Sealing)
 }
 

@@ -23,6 +23,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -50,6 +51,7 @@ func main() {
 type options struct {
 	manager                                     manager.Options
 	namespace, listen, webhook, stateDir, envoy string
+	networks                                    []netip.Prefix
 	sourceNamespaces                            string
 }
 
@@ -61,6 +63,7 @@ func run() error {
 	flag.StringVar(&o.webhook, "webhook-addr", ":9292", "where POST /hook/<namespace>/<gitsource> is served; empty turns it off")
 	flag.StringVar(&o.stateDir, "state-dir", "/var/lib/kubelb", "where infrastructure Host keeps Envoy's bootstrap, certificates and lock")
 	flag.StringVar(&o.envoy, "envoy", "", "Envoy for infrastructure Host; $ENVOY, or envoy in $PATH, if empty")
+	flag.Func("hub-networks", "networks (CIDR, separated by commas) of the hub's nodes, pods and Services, in which no endpoint of a tenant may be; beside Config.spec.hubNetworks", o.addNetworks)
 	o.manager.AddFlags(flag.CommandLine, ":9443")
 	flag.Parse()
 	if o.manager.ShowVersion {
@@ -120,7 +123,19 @@ func addHub(ctx context.Context, mgr ctrl.Manager, o options) error {
 	}
 	return hub.SetupWithManager(mgr, hub.Options{
 		Namespace: o.namespace, Version: v1alpha1.Version{GitVersion: version.String()}, Publisher: server, Infra: host,
+		HubNetworks: o.networks,
 	})
+}
+
+func (o *options) addNetworks(text string) error {
+	for _, item := range strings.Split(text, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(item))
+		if err != nil {
+			return err
+		}
+		o.networks = append(o.networks, prefix.Masked())
+	}
+	return nil
 }
 
 // unelected runs on every replica, leader or not.

@@ -122,6 +122,8 @@ type Freed struct {
 	// Changed are addresses of which something else is to be told than before: they
 	// are only kept from now on, or until another time, or are used again.
 	Changed []netip.Addr
+	// Outside are addresses of no pool that became or ceased to be somebody's.
+	Outside []netip.Addr
 	// Tenants that have less than before, or of which something else is to be told.
 	Tenants []string
 }
@@ -232,13 +234,6 @@ func (a *Allocator) Ports(owner Owner) []Port {
 	return nil
 }
 
-// Has reports whether all of these claims are an owner's.
-func (a *Allocator) Has(owner Owner, claims []Claim) bool {
-	a.settle()
-	l := a.leases[owner]
-	return !slices.ContainsFunc(claims, func(c Claim) bool { return l == nil || !l.claims[c] })
-}
-
 // Refused returns the ports of an owner's last request that it must not serve
 // because another owner of the same tenant has them on a shared address.
 func (a *Allocator) Refused(owner Owner) []Port {
@@ -277,7 +272,17 @@ func (a *Allocator) Count(tenant string) (having, reserved int, next time.Time) 
 // IsExternal reports whether an address is in a pool, or is somebody's.
 func (a *Allocator) IsExternal(address netip.Addr) bool {
 	a.settle()
-	return a.addresses[address] != nil || slices.ContainsFunc(a.pools, func(p pool) bool { return p.span(address) != nil })
+	return a.addresses[address] != nil || a.inPool(address)
+}
+
+func (a *Allocator) inPool(address netip.Addr) bool {
+	return slices.ContainsFunc(a.pools, func(p pool) bool { return p.span(address) != nil })
+}
+
+func (a *Allocator) noteOutside(address netip.Addr) {
+	if !a.inPool(address) {
+		a.freed.Outside = append(a.freed.Outside, address)
+	}
 }
 
 // Freed returns what was given back since the last call.
@@ -434,6 +439,7 @@ func (a *Allocator) take(owner Owner, claim Claim) bool {
 	if u == nil {
 		u = &usage{tenant: owner.Tenant, owners: map[Owner]int{}, ports: map[Port]Owner{}}
 		a.addresses[claim.Address] = u
+		a.noteOutside(claim.Address)
 	}
 	if claim.Port != (Port{}) {
 		if other, taken := u.ports[claim.Port]; taken && other != owner {
@@ -461,6 +467,7 @@ func (a *Allocator) drop(owner Owner, claim Claim) {
 		return
 	}
 	delete(a.addresses, claim.Address)
+	a.noteOutside(claim.Address)
 	a.freed.Claims = append(a.freed.Claims, Claim{Address: claim.Address})
 	for i := range a.pools {
 		a.pools[i].free(claim.Address)

@@ -63,6 +63,9 @@ type Input struct {
 	Refused map[ir.Port]string
 	// HubNetworks are networks that no endpoint may be in.
 	HubNetworks []netip.Prefix
+	// External reports whether an address is one that the hub gives to load
+	// balancers, which no endpoint may be; nil if there is none.
+	External func(netip.Addr) bool
 	// Freebind lets proxies bind addresses that their machine does not have.
 	Freebind bool
 }

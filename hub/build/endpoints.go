@@ -130,7 +130,7 @@ func (b *builder) resolveAddresses(e v1alpha1.LoadBalancerEndpoints, g *group, f
 		g.healthCheckPort = b.Addresses.Spec.HealthCheckPort
 	}
 	var refused []string
-	c := checker{hub: b.HubNetworks, allowed: allowedNetworks(b.Tenant), domains: b.Tenant.Spec.AllowedEndpointDomains, hostnames: e.AddressesReference == nil}
+	c := checker{hub: b.HubNetworks, external: b.External, allowed: allowedNetworks(b.Tenant), domains: b.Tenant.Spec.AllowedEndpointDomains, hostnames: e.AddressesReference == nil}
 	for _, a := range addresses {
 		address, why := c.check(a)
 		if why != "" {

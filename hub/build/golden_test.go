@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
@@ -48,6 +49,7 @@ type input struct {
 	Assigned     []netip.Addr           `json:"assigned"`
 	Refused      map[string]string      `json:"refused"` // 80/TCP: who has it
 	HubNetworks  []netip.Prefix         `json:"hubNetworks"`
+	External     []netip.Addr           `json:"external"`
 	Freebind     bool                   `json:"freebind"`
 }
 
@@ -61,6 +63,7 @@ func (in input) build() build.Input {
 			out.Refused[port] = holder
 		}
 	}
+	out.External = func(a netip.Addr) bool { return slices.Contains(in.External, a) }
 	out.LoadBalancer.Namespace = v1alpha1.TenantNamespace("acme")
 	if out.LoadBalancer.Name == "" {
 		out.LoadBalancer.Name = "shop.web"

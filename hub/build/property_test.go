@@ -69,6 +69,7 @@ func TestInputIsNotChanged(t *testing.T) {
 	cases(t, func(t *testing.T, dir string, in build.Input) {
 		before := copyOf(in)
 		build.LoadBalancer(in)
+		in.External, before.External = nil, nil // functions cannot be compared
 		if !reflect.DeepEqual(in, before) {
 			t.Errorf("the input became\n%+v\nit was\n%+v", in, before)
 		}
