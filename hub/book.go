@@ -266,6 +266,19 @@ func (b *book) expire(owners ...types.NamespacedName) {
 	}
 }
 
+// keepUntil takes over until when addresses are kept.
+func (b *book) keepUntil(namespace string, reservations []v1alpha1.Reservation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.wakeFreed()
+	for _, r := range reservations {
+		owner := assign.Owner{Tenant: namespace, Name: r.Name}
+		if known := b.allocator.Reserved(owner); len(known.Addresses) > 0 && !known.Until.Equal(r.ReleaseAfter.Time) {
+			b.allocator.Reserve(owner, reservationOf(r))
+		}
+	}
+}
+
 // wakeFreed wakes whoever waits for what was given back.
 func (b *book) wakeFreed() {
 	freed := b.allocator.Freed()

@@ -201,8 +201,10 @@ func (h *hub) enforce(ctx context.Context, before, config *v1alpha1.Config) erro
 		}
 		return h.enqueueAll(ctx)
 	}
-	if before.Spec.LoadBalancer.Disable != config.Spec.LoadBalancer.Disable {
-		return h.enqueueAll(ctx)
+	if gracePeriod(before) != gracePeriod(config) {
+		if err := h.enqueueReservations(ctx); err != nil {
+			return err
+		}
 	}
 	if !equality.Semantic.DeepEqual(before.Spec.AddressPools, config.Spec.AddressPools) {
 		h.book.setPools(config.Spec.AddressPools)
@@ -210,6 +212,9 @@ func (h *hub) enforce(ctx context.Context, before, config *v1alpha1.Config) erro
 		if err := h.rejudge(ctx, func(a netip.Addr) bool { return inRanges(was, a) != inRanges(is, a) }); err != nil {
 			return err
 		}
+	}
+	if before.Spec.LoadBalancer.Disable != config.Spec.LoadBalancer.Disable {
+		return h.enqueueAll(ctx)
 	}
 	return h.rejudge(ctx, changed)
 }

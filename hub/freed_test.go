@@ -152,3 +152,89 @@ func TestWhatIsPutBackFindsItsAddressAndPorts(t *testing.T) {
 	b.remove(one)
 	b.servesPorts(two, "80/TCP")
 }
+
+func TestReservationsFollowTheGracePeriodAndPeople(t *testing.T) {
+	b := newBed(t)
+	b.ready("acme")
+	b.ready("umbra")
+	for _, how := range []string{"released by name", "released by address", "the period is shorter"} {
+		web := b.service("acme", "web", requesting("192.0.2.8"))
+		b.address(web)
+		b.remove(web)
+		b.waitUntilGone(web)
+		wants := b.service("umbra", "wants", requesting("192.0.2.8"))
+		b.waitForReason(wants, "Ready", "False", v1alpha1.ReasonAddressInUse)
+		state := waitFor(b, "the address is kept", b.state("acme"), func(s *v1alpha1.TenantState) bool { return len(s.Status.Reservations) == 1 })
+		until := state.Status.Reservations[0].ReleaseAfter.UTC().Format("2006-01-02T15:04:05Z07:00")
+		waitFor(b, "it hears until when", wants, func(lb *v1alpha1.LoadBalancer) bool {
+			c := condition(lb, "Ready")
+			return strings.Contains(c.Message, until) && !strings.Contains(c.Message, "shop")
+		})
+		release := func(what string) {
+			change(b, state, func(s *v1alpha1.TenantState) {
+				s.Annotations = map[string]string{v1alpha1.AnnotationReleaseAddress: what}
+			})
+		}
+		switch how {
+		case "released by name":
+			release("shop.none, shop.web")
+		case "released by address":
+			release("192.0.2.8")
+		default:
+			change(b, &v1alpha1.Config{ObjectMeta: metav1.ObjectMeta{Namespace: hubNamespace, Name: "default"}}, func(c *v1alpha1.Config) {
+				c.Spec.AddressGracePeriod = &metav1.Duration{}
+			})
+		}
+		if got := b.address(wants); got != "192.0.2.8" {
+			t.Errorf("%s: the address is %s", how, got)
+		}
+		waitFor(b, "the annotation is removed", state, func(s *v1alpha1.TenantState) bool { return len(s.Annotations) == 0 })
+		change(b, wants, requesting("192.0.2.5"))
+		b.servesPorts(wants, "80/TCP")
+		waitFor(b, "it has the other address", wants, func(lb *v1alpha1.LoadBalancer) bool {
+			return len(lb.Status.LoadBalancer.Ingress) == 1 && lb.Status.LoadBalancer.Ingress[0].IP == "192.0.2.5"
+		})
+		b.remove(wants)
+		b.waitUntilGone(wants)
+		changeStatus(b, b.state("umbra"), func(s *v1alpha1.TenantState) {
+			for i := range s.Status.Reservations {
+				s.Status.Reservations[i].ReleaseAfter = metav1.Unix(1, 0)
+			}
+		})
+	}
+}
+
+func TestEndpointsAreJudgedAnewWhenNetworksChange(t *testing.T) {
+	b := newBed(t)
+	b.ready("acme")
+	b.ready("umbra")
+	change(b, b.nodes("acme"), func(a *v1alpha1.Addresses) {
+		a.Spec.Addresses = []v1alpha1.EndpointAddress{{IP: "198.51.100.1"}, {IP: "198.51.100.9"}}
+	})
+	lb, other := b.service("acme", "web", requesting("192.0.2.1")), b.service("umbra", "web")
+	b.address(lb)
+	b.address(other)
+	serves := func(want string) {
+		t.Helper()
+		b.eventually("proxies serve "+want, func() (bool, string) { got := b.proxies.serves(lb); return got == want, got })
+	}
+	config := &v1alpha1.Config{ObjectMeta: metav1.ObjectMeta{Namespace: hubNamespace, Name: "default"}}
+	both, one := "192.0.2.1:80/TCP[{198.51.100.1 30080} {198.51.100.9 30080}]", "192.0.2.1:80/TCP[{198.51.100.1 30080}]"
+	serves(both)
+	change(b, config, func(c *v1alpha1.Config) { c.Spec.HubNetworks = []string{"198.51.100.8/29"} })
+	serves(one)
+	change(b, config, func(c *v1alpha1.Config) { c.Spec.HubNetworks = nil })
+	serves(both)
+	change(b, config, func(c *v1alpha1.Config) {
+		c.Spec.AddressPools[0].CIDRs = append(c.Spec.AddressPools[0].CIDRs, "198.51.100.9-198.51.100.9")
+	})
+	serves(one)
+	taken := b.service("umbra", "taken", requesting("198.51.100.9"))
+	b.address(taken)
+	change(b, config, func(c *v1alpha1.Config) {
+		c.Spec.AddressPools[0].CIDRs = c.Spec.AddressPools[0].CIDRs[:1]
+		c.Spec.AddressGracePeriod = &metav1.Duration{}
+	})
+	b.remove(taken) // until now it is somebody's, also outside of the pools
+	serves(both)
+}

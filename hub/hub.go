@@ -138,6 +138,7 @@ type hub struct {
 	reservations *reservations
 	sealing      *sealing
 	networks     *networks
+	tenantQueue  *queue // of Tenants to reconcile
 }
 
 // SetupWithManager adds the hub's controllers to a manager.
@@ -167,6 +168,7 @@ func SetupWithManager(mgr manager.Manager, o Options) error {
 		Options: o, client: c, live: mgr.GetAPIReader(), now: time.Now,
 		config: newConfiguration(), book: newBook(), opening: newOpening(), leader: &leadership{}, queue: &queue{}, outcomes: newOutcomes(), statusQueue: &queue{}, reservations: newReservations(), sealing: &sealing{},
 	}
+	h.tenantQueue = &queue{}
 	h.networks, h.book.wake, h.book.judge = networks, h.wake, networks.judge
 	m, err := newMeasures(o.Registry, h)
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -117,11 +118,12 @@ func (h *hub) reservation(lb *v1alpha1.LoadBalancer) *v1alpha1.Reservation {
 	return r
 }
 
-// expireReservations drops those whose time is over and those whose load
-// balancer is back and has an address, and returns when the next one is due.
+// expireReservations drops those whose time is over, those that a person released
+// and those whose load balancer is back and has an address, and returns when the
+// next one is due.
 func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantState) (next time.Duration, err error) {
 	lasting := state.Namespace == h.Namespace
-	if len(state.Status.Reservations) == 0 && !lasting {
+	if len(state.Status.Reservations) == 0 && !lasting && state.Annotations[v1alpha1.AnnotationReleaseAddress] == "" {
 		return 0, nil
 	}
 	namespace := h.speaksOf(state)
@@ -131,7 +133,7 @@ func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantStat
 	if state, err = get(ctx, h.client, &v1alpha1.TenantState{}, client.ObjectKeyFromObject(state)); err != nil || state == nil {
 		return 0, err
 	}
-	now := h.now()
+	now, grace := h.now(), gracePeriod(h.config.current())
 	var kept []v1alpha1.Reservation
 	var expired []types.NamespacedName
 	for _, r := range state.Status.Reservations {
@@ -140,11 +142,12 @@ func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantStat
 		if err != nil {
 			return 0, err
 		}
+		r.ReleaseAfter = releaseAfter(r, grace, now)
 		left := r.ReleaseAfter.Sub(now)
 		switch {
 		case lb != nil && lb.DeletionTimestamp.IsZero() && len(lb.Status.Addresses) > 0:
 			// its status.addresses are the reservation again
-		case left <= 0:
+		case left <= 0 || isReleased(state, r):
 			expired = append(expired, key)
 		default:
 			kept = append(kept, r)
@@ -156,11 +159,49 @@ func (h *hub) expireReservations(ctx context.Context, state *v1alpha1.TenantStat
 	if err := h.writeReservations(ctx, state, kept); err != nil {
 		return 0, client.IgnoreNotFound(err)
 	}
+	h.book.keepUntil(namespace, kept)
 	h.book.expire(expired...)
 	if lasting && len(kept) == 0 {
 		return 0, client.IgnoreNotFound(h.client.Delete(ctx, state))
 	}
-	return next, nil
+	return next, h.releaseDone(ctx, state)
+}
+
+// releaseAfter is when others may have what is kept: a grace period that became
+// shorter holds for what is kept already, one that became longer does not.
+func releaseAfter(r v1alpha1.Reservation, grace time.Duration, now time.Time) metav1.Time {
+	since := now // of what an older hub wrote it is not known
+	if r.Since != nil {
+		since = r.Since.Time
+	}
+	if due := metav1.NewTime(since.Add(grace).Truncate(time.Second)); due.Before(&r.ReleaseAfter) {
+		return due
+	}
+	return r.ReleaseAfter
+}
+
+// isReleased reports whether a person released a reservation, by the load
+// balancer's name or by one of its addresses.
+func isReleased(state *v1alpha1.TenantState, r v1alpha1.Reservation) bool {
+	for _, word := range strings.Split(state.Annotations[v1alpha1.AnnotationReleaseAddress], ",") {
+		if word = strings.TrimSpace(word); word == r.Name || slices.Contains(r.Addresses, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// releaseDone removes the annotation, so that it does not hold for what is kept
+// later.
+func (h *hub) releaseDone(ctx context.Context, state *v1alpha1.TenantState) error {
+	if _, asked := state.Annotations[v1alpha1.AnnotationReleaseAddress]; !asked {
+		return nil
+	}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationReleaseAddress+`":null}}}`))
+	if err := h.client.Patch(ctx, state, patch, client.FieldOwner(fieldManager)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("remove the annotation %s of TenantState %s: %w", v1alpha1.AnnotationReleaseAddress, client.ObjectKeyFromObject(state), err)
+	}
+	return nil
 }
 
 func (h *hub) writeReservations(ctx context.Context, state *v1alpha1.TenantState, kept []v1alpha1.Reservation) error {

@@ -202,7 +202,10 @@ func (k *keeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 		return k.add(ctx, &secret, keys)
 	}
 	k.sealing.set(keys)
-	return reconcile.Result{RequeueAfter: next}, k.publish(ctx, keys.Recipients())
+	if err := k.publish(ctx, keys.Recipients()); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: next}, nil
 }
 
 // rotateAfter is what the Config says, or the one before it while that is

@@ -42,6 +42,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
 // +kubebuilder:rbac:groups=kubelb.k8c.io,resources=tenants,verbs=get;list;watch;patch;update
@@ -73,6 +74,7 @@ func (h *hub) setupTenants(mgr manager.Manager, m *measures) error {
 				}
 			},
 		}).
+		WatchesRawSource(source.Func(h.tenantQueue.feed)).
 		WithOptions(controllerOptions(1, nil)).
 		Complete(m.tenants(&tenants{h}))
 }
@@ -94,7 +96,8 @@ func tenantRequest(namespace string) []reconcile.Request {
 
 func stateConcerns(e event.UpdateEvent) bool {
 	before, after := e.ObjectOld.(*v1alpha1.TenantState), e.ObjectNew.(*v1alpha1.TenantState)
-	return isRestored(before) != isRestored(after) || len(before.Status.Reservations) != len(after.Status.Reservations)
+	return isRestored(before) != isRestored(after) || len(before.Status.Reservations) != len(after.Status.Reservations) ||
+		before.Annotations[v1alpha1.AnnotationReleaseAddress] != after.Annotations[v1alpha1.AnnotationReleaseAddress]
 }
 
 func countLater(o client.Object, q requests) {
@@ -116,7 +119,10 @@ func (r *tenants) Reconcile(ctx context.Context, request reconcile.Request) (rec
 	}
 	if tenant == nil {
 		next, err := r.expireRemembered(ctx, request.Name)
-		return reconcile.Result{RequeueAfter: next}, err
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		return reconcile.Result{RequeueAfter: next}, nil
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, r.cleanUp(ctx, tenant)
@@ -153,7 +159,26 @@ func (r *tenants) Reconcile(ctx context.Context, request reconcile.Request) (rec
 	}
 	status := decideTenant(tenant, namespace, state, len(balancers.Items), metav1.NewTime(r.now()))
 	sumUp(tenant, &status, balancers.Items)
-	return reconcile.Result{RequeueAfter: next}, r.writeTenant(ctx, tenant, status)
+	if err := r.writeTenant(ctx, tenant, status); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: next}, nil
+}
+
+// enqueueReservations has the tenants looked at that have any.
+func (h *hub) enqueueReservations(ctx context.Context) error {
+	var states v1alpha1.TenantStateList
+	if err := h.client.List(ctx, &states, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list TenantStates: %w", err)
+	}
+	for i := range states.Items {
+		if len(states.Items[i].Status.Reservations) > 0 {
+			for _, request := range h.tenantOfState(ctx, &states.Items[i]) {
+				h.tenantQueue.add(request.NamespacedName)
+			}
+		}
+	}
+	return nil
 }
 
 func (r *tenants) ensureNamespace(ctx context.Context, tenant *v1alpha1.Tenant) (*corev1.Namespace, error) {

@@ -110,6 +110,9 @@ const (
 	// AnnotationReject on a Tenant rejects the proposal of that commit of its
 	// review branch, as closing the pull request does.
 	AnnotationReject = "kubelb.k8c.io/reject"
+	// AnnotationReleaseAddress on a TenantState ends reservations: names of gone
+	// LoadBalancers or addresses that are kept for them, separated by commas.
+	AnnotationReleaseAddress = "kubelb.k8c.io/release-address"
 	// AnnotationAcceptRewrite on a GitSource accepts a rewritten main branch.
 	AnnotationAcceptRewrite = "kubelb.k8c.io/accept-rewrite"
 	// AnnotationReconcile triggers a GitSource, as with Flux.

@@ -18,12 +18,14 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kubelb/gitops/api/v1alpha1"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -169,5 +171,53 @@ func (o *Options) acceptRewrite(ctx context.Context, name, commit string) error 
 		return h.explain(err, "GitSource "+name)
 	}
 	o.say("accepted main of GitSource %s as of commit %s\n", name, commit)
+	return nil
+}
+
+func newReleaseAddress(o *Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "release-address TENANT NAME|ADDRESS...",
+		Short: "Let others have addresses of deleted load balancers",
+		Long: `Ends that the addresses and ports of deleted load balancers of a tenant are kept for
+ones of the same name. They are named by the load balancer, <namespace>.<name>, or by
+the address. A tenant that is deleted itself can be named as well.`,
+		Example: `  kubelbctl release-address acme shop.web
+  kubelbctl release-address acme 203.0.113.7`,
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: o.completeHubTenant,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.releaseAddress(cmd.Context(), args[0], args[1:])
+		},
+	}
+	o.addHub(cmd)
+	return cmd
+}
+
+func (o *Options) releaseAddress(ctx context.Context, tenant string, names []string) error {
+	h, err := o.hub()
+	if err != nil {
+		return err
+	}
+	var state v1alpha1.TenantState
+	err = h.Get(ctx, client.ObjectKey{Namespace: v1alpha1.TenantNamespace(tenant), Name: v1alpha1.DefaultName}, &state)
+	if apierrors.IsNotFound(err) { // what a deleted tenant had is kept beside the hub
+		err = h.Get(ctx, client.ObjectKey{Namespace: h.namespace, Name: tenant}, &state)
+	}
+	if err != nil {
+		return h.explain(err, "TenantState of "+tenant)
+	}
+	var kept []string
+	for _, r := range state.Status.Reservations {
+		kept = append(kept, append([]string{r.Name}, r.Addresses...)...)
+	}
+	for _, name := range names {
+		if !slices.Contains(kept, name) {
+			return refuse("What is kept: "+strings.Join(kept, ", "), "nothing is kept for %s of tenant %s", name, tenant)
+		}
+	}
+	if err := h.annotate(ctx, &state, v1alpha1.AnnotationReleaseAddress, strings.Join(names, ",")); err != nil {
+		return h.explain(err, "TenantState of "+tenant)
+	}
+	o.say("released %s of tenant %s\n", strings.Join(names, ", "), tenant)
 	return nil
 }

@@ -51,7 +51,7 @@ const (
 // verbs are all verbs. One that is added needs a line here and a file of its own.
 var verbs = []func(*Options) *cobra.Command{
 	newInit, newDiff, newValidate, newLog, newRelease, newApprove, newSeal, newUnseal,
-	newStatus, newTenant, newConfirm, newReject, newAcceptRewrite, newKeys,
+	newStatus, newTenant, newConfirm, newReject, newAcceptRewrite, newReleaseAddress, newKeys,
 }
 
 // Options are what all verbs share.
