@@ -27,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kubelb/gitops/api/v1alpha1"
 	"github.com/kubelb/gitops/test/testbed"
 )
 
@@ -50,8 +51,71 @@ func (b *bench) nodes(ctx context.Context, o options) error {
 			return err
 		}
 		total += n
+		if err := b.endpointChanges(ctx, writers[0], total, o.rounds); err != nil {
+			return err
+		}
 	}
 	return b.restarts(ctx, total)
+}
+
+// endpointChanges gives one of many load balancers another NodePort, several times.
+func (b *bench) endpointChanges(ctx context.Context, w *testbed.Writer, present, rounds int) error {
+	var samples []sample
+	var sum cost
+	for round := range rounds {
+		edits, err := w.LoadBalancer("web-0", 8080)
+		if err != nil {
+			return err
+		}
+		for path, text := range edits {
+			edits[path] = bytes.ReplaceAll(text, []byte("nodePort: 30080"), fmt.Appendf(nil, "nodePort: %d", 30100+round))
+		}
+		var took time.Duration
+		c, err := b.spell(ctx, func() error {
+			from, err := os.Stat(b.HubProcess().Log)
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			if err := w.Push(ctx, edits); err != nil {
+				return err
+			}
+			_, err = b.wait(ctx, begin, "Envoy to acknowledge it", func() error {
+				at, err := b.acked(from.Size(), v1alpha1.TenantNamespace(w.Tenant), "shop.web-0")
+				took = at.Sub(begin)
+				return err
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		samples = append(samples, sample{stageWorking: took})
+		sum.hubCPU, sum.hub = sum.hubCPU+c.hubCPU, append(sum.hub, c.hub...)
+	}
+	b.row(fmt.Sprintf("**one load balancer's endpoint pushed → acknowledged by Envoy, %d load balancers**", present), samples, working)
+	b.printf("|   · processor time of the hub, until quiet | %d | %s | | |\n", rounds, seconds(sum.hubCPU/time.Duration(rounds)))
+	b.printf("|   · status writes of LoadBalancers | %d | %d | | |\n", rounds, statuses(sum.hub, "loadbalancers"))
+	return nil
+}
+
+// acked is when the hub's log, from an offset on, says that Envoy acknowledged a
+// load balancer.
+func (b *bench) acked(from int64, namespace, name string) (time.Time, error) {
+	text, err := os.ReadFile(b.HubProcess().Log)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for line := range bytes.Lines(text[from:]) {
+		var entry struct {
+			TS                     time.Time
+			Stage, Namespace, Name string
+		}
+		if json.Unmarshal(line, &entry) == nil && entry.Stage == "acked" && entry.Namespace == namespace && entry.Name == name {
+			return entry.TS, nil
+		}
+	}
+	return time.Time{}, errors.New("it has not")
 }
 
 // cost is what a spell cost.
