@@ -272,19 +272,24 @@ func (x *exchange) takenOrTold(tips []string) func(int, []v1alpha1.Problem) stri
 }
 
 // TestBytesOfOneWriterStayWithThatWriter goes through the places where bytes of a
-// tenant's CCM are read or repeated, as docs/design.md lists them: a tenant for
-// each bad value, all in one look at the repository.
+// tenant's CCM are read or repeated, as docs/design.md lists them: tenants with a
+// bad value each, all in one look at the repository. Pure tables beside it go
+// through all values at each place.
 func TestBytesOfOneWriterStayWithThatWriter(t *testing.T) {
-	x := newExchange(t, len(badTexts))
-	value := func(i int) string { return fmt.Sprintf("%.40q", badTexts[i]) }
+	const tenants = 20
+	x := newExchange(t, tenants)
+	round := 0
+	text := func(i int) string { return badTexts[(round*tenants+i)%len(badTexts)] }
+	value := func(i int) string { return fmt.Sprintf("%.40q", text(i)) }
 	writes := func(make func(i int, a *actor, bad string) raw) {
 		var tips []string
 		for i, a := range x.evil {
-			tips = append(tips, a.raw(make(i, a, badTexts[i])))
+			tips = append(tips, a.raw(make(i, a, text(i))))
 			x.git.ref("intent/"+a.name, tips[i])
 		}
 		x.goesOn(t, value, x.takenOrTold(tips))
 		x.heal()
+		round++
 	}
 	// Every trailer with every value: see TestCheckIntentWithBadValues.
 	keys := []string{repo.TrailerCluster, repo.TrailerEpoch, repo.TrailerGeneration, repo.TrailerDeletes, repo.TrailerTenant}
@@ -308,7 +313,7 @@ func TestBytesOfOneWriterStayWithThatWriter(t *testing.T) {
 		return raw{parent: x.tips[i], tree: x.shop(i, "bad.service.yaml", content, "whole.service.yaml", []byte(bad), bad[:min(len(bad), 3000)]+"-.service.yaml", []byte("x"))}
 	})
 	for i, a := range x.evil {
-		x.git.ref("status/"+a.name, a.raw(raw{tree: x.fine[i], author: badTexts[i] + " <> 1 +0000", message: badTexts[i], trailers: map[string]string{repo.TrailerGeneration: badTexts[i]}}))
+		x.git.ref("status/"+a.name, a.raw(raw{tree: x.fine[i], author: text(i) + " <> 1 +0000", message: text(i), trailers: map[string]string{repo.TrailerGeneration: text(i)}}))
 	}
 	x.goesOn(t, value, func(i int, _ []v1alpha1.Problem) string {
 		if x.git.show("status/"+x.evil[i].name, x.evil[i].statePath()) == "" {

@@ -123,6 +123,35 @@ func TestCheckIntentWithBadValues(t *testing.T) {
 	}
 }
 
+// TestAuthorsWithBadNames: whoever an intent names as its author, main's commit can
+// be made, and its author is short and printable.
+func TestAuthorsWithBadNames(t *testing.T) {
+	hub := git.Ident{Name: "hub", Email: "hub@kubelb.local", When: time.Unix(1_700_000_000, 0)}
+	store := git.NewStore()
+	tree, err := store.Edit(git.Hash{}, nil)
+	must(t, err)
+	for _, bad := range badTexts {
+		for _, when := range []time.Time{{}, time.Unix(-1, 0), time.Unix(1, 0), time.Unix(1<<40, 0), time.Unix(1<<62, 0)} {
+			author := authorOf(git.Commit{Author: git.Ident{Name: bad, Email: bad, When: when}}, "acme", hub)
+			h, err := store.NewCommit(git.CommitSpec{Tree: tree, Author: author, Committer: hub, Message: "m"})
+			if err != nil {
+				t.Errorf("%.40q at %s: %v", bad, when, err)
+				continue
+			}
+			c, err := store.Commit(h)
+			must(t, err)
+			for _, text := range []string{c.Author.Name, c.Author.Email} {
+				if text != v1alpha1.Printable(text, v1alpha1.MaxName) || c.Author.Name == "" {
+					t.Errorf("%.40q is repeated as %.100q", bad, text)
+				}
+			}
+			if c.Author.When.Unix() < 1 || c.Author.When.After(hub.When.Add(25*time.Hour)) {
+				t.Errorf("the time %s is repeated as %s", when, c.Author.When)
+			}
+		}
+	}
+}
+
 func TestTheIntegratedCommitIsNotJudgedAgain(t *testing.T) {
 	c := commitWith(t, git.Trailers{
 		{Key: repo.TrailerRepository, Value: "r"}, {Key: repo.TrailerBranch, Value: "intent/acme"}, {Key: repo.TrailerTenant, Value: "acme"},
