@@ -17,9 +17,10 @@ limitations under the License.
 package v1alpha1
 
 // MergeKeys returns by which fields the elements of a kind's lists are told
-// apart, by the list's path: "spec.endpoints.ports" are the ports of every group
-// of endpoints. A list without an entry is one value. They are the list map keys
-// of the CRDs.
+// apart within a document, by the list's path: "spec.endpoints.ports" are the ports
+// of every group of endpoints. A list without an entry is one value. They are the
+// list map keys of the CRDs. What tells a port in two versions of a document is its
+// number and protocol: [PairPorts].
 func MergeKeys(kind string) map[string][]string { return mergeKeys[kind] }
 
 var mergeKeys = map[string]map[string][]string{

@@ -46,8 +46,9 @@ type Port struct {
 
 // PairPorts returns, for every port of one version of a list, which port of
 // another version it is, as an index into to, or -1: the one of its number and
-// protocol, else, of those that neither version has by number, the one of its
-// name. So a rename is no removal, and a port whose number changed is still it.
+// protocol, of several the one of its name as well, else, of what is left on both
+// sides, the one of its name. So a rename is no removal, and a port whose number
+// changed is still it. The number 0 is not known.
 func PairPorts(from, to []Port) []int {
 	return pair(from, to, func(p Port) string { return cmp.Or(p.Name, DefaultName) })
 }
@@ -77,20 +78,28 @@ func pair(from, to []Port, name func(Port) string) []int {
 	for n := range out {
 		out[n] = -1
 	}
-	match := func(key func(Port) any) {
-		left := map[any]int{}
+	match := func(key func(Port) Port) {
+		left := map[Port]int{}
 		for n := len(to) - 1; n >= 0; n-- {
 			if !taken[n] {
 				left[key(to[n])] = n
 			}
 		}
 		for n, p := range from {
-			if at, ok := left[key(p)]; ok && out[n] < 0 && !taken[at] {
+			k := key(p)
+			if at, ok := left[k]; ok && k != (Port{}) && out[n] < 0 && !taken[at] {
 				out[n], taken[at] = at, true
 			}
 		}
 	}
-	match(func(p Port) any { return p.PortID })
-	match(func(p Port) any { return name(p) })
+	known := func(p Port, name string) Port {
+		if p.Number == 0 {
+			return Port{}
+		}
+		return Port{p.PortID, name}
+	}
+	match(func(p Port) Port { return known(p, name(p)) })
+	match(func(p Port) Port { return known(p, "") })
+	match(func(p Port) Port { return Port{Name: name(p)} })
 	return out
 }

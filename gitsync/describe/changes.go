@@ -39,6 +39,8 @@ type Change struct {
 	Before, After string
 	// Text says it in words: "port http: 80 → 8080".
 	Text string
+
+	renamed string // the port that only has another name
 }
 
 // Changes lists what is different between two versions of a document: its ports
@@ -52,7 +54,9 @@ func Changes(before, after repo.Object) []Change {
 	case after == nil:
 		return []Change{{Text: "deleted"}}
 	}
-	d := differ{before: flatten(before), after: flatten(after)}
+	names, renamed := labels(before, after)
+	d := differ{before: flatten(called(before, names)), after: flatten(after)}
+	d.renames(renamed)
 	d.elements()
 	for _, field := range d.fields() {
 		if !d.told(field) {
@@ -163,21 +167,24 @@ func (d *differ) fields() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
+// renames tells of ports that only have another name, which before has already.
+func (d *differ) renames(renamed []rename) {
+	for _, r := range renamed {
+		at := "spec.ports[" + r.to + "]"
+		number := port(d.after.elements[at], nil)
+		d.tell(Change{Field: at, Before: r.from, After: r.to, Text: fmt.Sprintf("port %s renamed from %s to %s", number, r.from, r.to), renamed: number})
+	}
+}
+
 // elements tells of elements that came and went, and of ports whose number or
 // protocol changed.
 func (d *differ) elements() {
-	renamed := map[string]bool{}
 	for _, at := range slices.Sorted(maps.Keys(d.after.elements)) {
 		now := d.after.elements[at]
 		was, had := d.before.elements[at]
 		switch {
 		case !had && !d.told(at):
 			d.whole = append(d.whole, at)
-			if old := d.renamedFrom(at, now, renamed); old != "" {
-				renamed[old] = true
-				d.tell(Change{Field: at, Before: nameOf(old), After: nameOf(at), Text: fmt.Sprintf("port %s renamed from %s to %s", port(now, nil), nameOf(old), nameOf(at))})
-				continue
-			}
 			d.tell(Change{Field: at, After: text(now), Text: noun(at, now) + " added"})
 		case had && isPort(now) && port(was, now) != port(now, was):
 			d.whole = append(d.whole, at)
@@ -190,23 +197,8 @@ func (d *differ) elements() {
 			continue
 		}
 		d.whole = append(d.whole, at)
-		if !renamed[at] {
-			d.tell(Change{Field: at, Before: text(was), Text: noun(at, was) + " removed"})
-		}
+		d.tell(Change{Field: at, Before: text(was), Text: noun(at, was) + " removed"})
 	}
-}
-
-// renamedFrom returns the port of the same number and protocol that went.
-func (d *differ) renamedFrom(at string, now map[string]any, taken map[string]bool) string {
-	list, _, _ := strings.Cut(at, "[")
-	for _, old := range slices.Sorted(maps.Keys(d.before.elements)) {
-		was := d.before.elements[old]
-		_, stays := d.after.elements[old]
-		if !stays && !taken[old] && strings.HasPrefix(old, list+"[") && isPort(now) && isPort(was) && port(now, was) == port(was, now) {
-			return old
-		}
-	}
-	return ""
 }
 
 func isPort(element map[string]any) bool { return element["port"] != nil }

@@ -206,7 +206,9 @@ func (c *comparison) object(name, tenant string, had, has bool) (Object, bool) {
 		o.subject = o.Source + " deleted"
 		return o, true
 	}
-	o.Rows = rows(view(was, c.before.facts(tenant)), view(now, c.after.facts(tenant)))
+	names, _ := labels(was, now)
+	same, _ := labels(now, now)
+	o.Rows = rows(view(was, c.before.facts(tenant), names), view(now, c.after.facts(tenant), same))
 	o.Rows = append(o.Rows, fieldRows(was, now)...)
 	if o.Action == Changed && len(o.Rows) == 0 {
 		return o, false

@@ -36,11 +36,12 @@ type entry struct {
 	values []string
 }
 
-// view lists what a document means, nothing for nil.
-func view(object repo.Object, f *facts) []entry {
+// view lists what a document means, nothing for nil. Ports are called as the
+// labels say.
+func view(object repo.Object, f *facts, labels []string) []entry {
 	switch o := object.(type) {
 	case *v1alpha1.LoadBalancer:
-		return loadBalancerView(o, f)
+		return loadBalancerView(o, f, labels)
 	case *v1alpha1.Route:
 		return routeView(o)
 	case *v1alpha1.SyncSecret:
@@ -54,19 +55,18 @@ func view(object repo.Object, f *facts) []entry {
 		return []entry{{RowNodes, "", nodes}}
 	case *v1alpha1.Backend:
 		var out []entry
-		for _, p := range o.Spec.Ports {
+		for n, p := range o.Spec.Ports {
 			value := fmt.Sprintf("%d/%s at %d", p.Port, cmp.Or(p.Protocol, corev1.ProtocolTCP), p.NodePort)
-			out = append(out, entry{RowNodePort, portName(p.Name), []string{value}})
+			out = append(out, entry{RowNodePort, labels[n], []string{value}})
 		}
 		return out
 	}
 	return nil
 }
 
-func loadBalancerView(lb *v1alpha1.LoadBalancer, f *facts) (out []entry) {
+func loadBalancerView(lb *v1alpha1.LoadBalancer, f *facts, labels []string) (out []entry) {
 	for n, p := range lb.Spec.Ports {
-		name := portName(p.Name)
-		out = append(out, entry{RowListener, name, []string{listener(p)}}, entry{RowEndpoints, name, f.endpoints(lb.Spec, n)})
+		out = append(out, entry{RowListener, labels[n], []string{listener(p)}}, entry{RowEndpoints, labels[n], f.endpoints(lb.Spec, n)})
 	}
 	return out
 }
@@ -235,7 +235,10 @@ func sealed(content []string, word string) []string {
 func fieldRows(before, after repo.Object) (out []Row) {
 	if before != nil && after != nil {
 		for _, c := range Changes(before, after) {
-			if !shown(c.Field) {
+			switch {
+			case c.renamed != "":
+				out = append(out, Row{What: RowField, Name: "name of port " + c.renamed, Before: one(c.Before), After: one(c.After)})
+			case !shown(c.Field):
 				out = append(out, Row{What: RowField, Name: short(c.Field), Before: one(c.Before), After: one(c.After)})
 			}
 		}

@@ -40,7 +40,8 @@ func Behind(tenant string, before, after, base repo.Tree) repo.Tree {
 		if from.broken() || to.broken() || b.broken() {
 			continue
 		}
-		switch doc := schema.behind(from.doc, to.doc, b.doc, true); {
+		docs := schema.align(b.doc, to.doc, from.doc) // as base, intent and main were
+		switch doc := schema.canonical("", behind(docs[2], docs[1], docs[0], true)); {
 		case doc == nil:
 		case equal(doc, b.doc):
 			out[path] = base[path]
@@ -53,9 +54,9 @@ func Behind(tenant string, before, after, base repo.Tree) repo.Tree {
 	return out
 }
 
-// behind is base where nothing changed, else what it changed to. Whole says that
-// an absent value is not an empty one.
-func (s *schema) behind(from, to, base any, whole bool) any {
+// behind is base where nothing changed, else what it changed to. The documents are
+// aligned. Whole says that an absent value is not an empty one.
+func behind(from, to, base any, whole bool) any {
 	switch {
 	case equal(from, to):
 		return base
@@ -71,7 +72,7 @@ func (s *schema) behind(from, to, base any, whole bool) any {
 	list = list || isList
 	out := map[string]any{}
 	for _, key := range keys(a, b, c) {
-		set(out, key, s.behind(a[key], b[key], c[key], list))
+		set(out, key, behind(a[key], b[key], c[key], list))
 	}
 	return node(out, list)
 }

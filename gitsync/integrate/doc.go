@@ -34,7 +34,9 @@ limitations under the License.
 //	otherwise                      M     I     –   held
 //
 // An absent map is an empty one; an absent document or element is absent, and
-// one that both sides added is main's whole (under review: by key).
+// one that both sides added is main's whole (under review: by key). Elements of
+// lists are told by what they are, ports by number and protocol, whatever they are
+// called; the name of a port goes to main without review.
 //
 // It promises that what people wrote on main stays until they or the tenant's
 // deletion take it back, that nothing invalid reaches main, base or a review,

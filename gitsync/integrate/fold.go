@@ -32,7 +32,7 @@ import (
 // merge is one walk. Everything else, such as an embedded resource, is a leaf.
 type (
 	fields map[string]any // a map or struct, by key
-	items  map[string]any // a keyed list, by the value of its keys
+	items  map[string]any // a keyed list, by what tells its elements apart
 )
 
 // schema says what the merge has to know of a kind. Its paths are dotted; an
@@ -81,8 +81,8 @@ func (s *schema) fold(at string, v any) any {
 		}
 		out := items{}
 		for _, element := range v {
-			key, folded := s.foldElement(at, keyed, element)
-			out[key] = folded
+			folded := s.foldElement(at, keyed, element)
+			out[s.elementKey(at, folded)] = folded
 		}
 		return out
 	}
@@ -97,20 +97,30 @@ func (s *schema) foldFields(at string, v map[string]any) map[string]any {
 	return out
 }
 
-// foldElement keeps the fields that are the element's key, also if they are
+// foldElement keeps the fields that are the element's name, also if they are
 // defaults.
-func (s *schema) foldElement(at string, keyed []string, element any) (string, fields) {
+func (s *schema) foldElement(at string, keyed []string, element any) fields {
 	m, _ := element.(map[string]any)
 	out := s.foldFields(at, m)
-	parts := make([]string, len(keyed))
-	for n, key := range keyed {
+	for _, key := range keyed {
 		value := m[key]
 		if value == nil {
 			value = s.defaults[join(at, key)]
 		}
-		out[key], parts[n] = value, fmt.Sprint(value)
+		out[key] = value
 	}
-	return strings.Join(parts, "/"), out
+	return out
+}
+
+// elementKey is the element's name, and what else tells ports apart: base, which
+// has what was decided field by field, can have two of one name.
+func (s *schema) elementKey(at string, element fields) string {
+	key := nameIn(element, s.keys[at])
+	if s.isPorts(at) {
+		p := portOf(element)
+		key += fmt.Sprintf("\x00%05d/%s", p.Number, p.Protocol)
+	}
+	return key
 }
 
 // unfold is fold's inverse but for the order of keyed lists, which is that of
@@ -140,22 +150,61 @@ func (s *schema) unfold(at string, v any) any {
 
 // diff lists the fields in which two folded documents differ, such as
 // "spec.ports[http].port". An absent document, element or leaf is one field.
-func diff(a, b any) []string { return appendDiff(nil, "", a, b, true) }
+func (s *schema) diff(a, b any) []string {
+	docs := s.align(a, b)
+	return s.appendDiff(nil, "", "", docs[0], docs[1], true)
+}
 
-func appendDiff(out []string, at string, a, b any, whole bool) []string {
+// appendDiff lists what differs at a path of the schema, which is called label.
+func (s *schema) appendDiff(out []string, at, label string, a, b any, whole bool) []string {
 	if equal(a, b) {
 		return out
 	}
 	fa, list := children(a)
 	fb, listB := children(b)
 	if fa == nil && fb == nil || whole && (fa == nil || fb == nil) {
-		return append(out, at)
+		return append(out, label)
 	}
-	list = list || listB
+	if list || listB {
+		labels := s.labels(at, fa, fb)
+		for _, key := range slices.SortedFunc(maps.Keys(labels), func(x, y string) int { return strings.Compare(labels[x], labels[y]) }) {
+			out = s.appendDiff(out, at, label+"["+labels[key]+"]", fa[key], fb[key], true)
+		}
+		return out
+	}
 	for _, key := range keys(fa, fb) {
-		out = appendDiff(out, label(at, key, list), fa[key], fb[key], list)
+		out = s.appendDiff(out, join(at, key), fieldLabel(label, key), fa[key], fb[key], false)
 	}
 	return out
+}
+
+// labels are what the elements of two aligned lists are called: by their name in
+// the second one, else in the first; a port that is only in the first one, whose
+// name another one has by now, by its number.
+func (s *schema) labels(at string, a, b map[string]any) map[string]string {
+	out, used := map[string]string{}, map[string]bool{}
+	for key, element := range b {
+		e, _ := element.(fields)
+		out[key] = nameIn(e, s.keys[at])
+		used[out[key]] = true
+	}
+	for key, element := range a {
+		if _, named := out[key]; named {
+			continue
+		}
+		e, _ := element.(fields)
+		out[key] = nameIn(e, s.keys[at])
+		if used[out[key]] && s.isPorts(at) {
+			out[key] = numberOf(e)
+		}
+	}
+	return out
+}
+
+// numberOf calls a port by what it is: "443/TCP".
+func numberOf(e fields) string {
+	p := portOf(e)
+	return fmt.Sprintf("%d/%s", p.Number, p.Protocol)
 }
 
 func children(v any) (of map[string]any, list bool) {
@@ -168,8 +217,8 @@ func children(v any) (of map[string]any, list bool) {
 	return nil, false
 }
 
-func label(at, key string, element bool) string {
-	if element || strings.ContainsAny(key, "./") {
+func fieldLabel(at, key string) string {
+	if strings.ContainsAny(key, "./") {
 		return at + "[" + key + "]"
 	}
 	return join(at, key)

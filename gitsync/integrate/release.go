@@ -69,9 +69,10 @@ func Release(path string, main, intent *repo.File, field string) ([]byte, []v1al
 	if m.broken() || m.doc == nil {
 		return refuse(ReasonNotHeld, "main has no document that can be read, so a single field cannot be released", "release the whole document: leave the field out")
 	}
-	doc, ok := take("", m.doc, i.doc, field)
-	if !ok || equal(doc, m.doc) {
-		differ := diff(i.doc, m.doc)
+	docs := schema.align(m.doc, i.doc)
+	doc, ok := schema.take("", "", docs[0], docs[1], field)
+	if doc = schema.canonical("", doc); !ok || equal(doc, m.doc) {
+		differ := schema.diff(i.doc, m.doc)
 		remedy := "nothing is to be done"
 		if len(differ) > 0 {
 			remedy = "name one of " + strings.Join(differ, ", ")
@@ -88,28 +89,32 @@ func Release(path string, main, intent *repo.File, field string) ([]byte, []v1al
 	return schema.encode(doc), nil
 }
 
-// take returns m with the field of i. It is not ok if there is no such field in
-// either, or if what the field is in is absent from one of them.
-func take(at string, m, i any, field string) (any, bool) {
+// take returns m with the field of i, both aligned. It is not ok if there is no
+// such field in either, or if what the field is in is absent from one of them. A
+// port goes by its name on main, else in the intent, or by its number: [443/TCP].
+func (s *schema) take(at, label string, m, i any, field string) (any, bool) {
 	of, list := children(m)
 	from, listFrom := children(i)
 	if of == nil && from == nil {
 		return m, false
 	}
 	list = list || listFrom
-	for _, key := range keys(of, from) {
-		name := label(at, key, list)
-		rest, within := strings.CutPrefix(field, name)
+	for _, called := range s.called(at, label, of, from, list) {
+		rest, within := strings.CutPrefix(field, called.label)
 		if !within || rest != "" && rest[0] != '.' && rest[0] != '[' {
 			continue
 		}
-		child := from[key]
+		key := called.key
+		child, path := from[key], at
+		if !list {
+			path = join(at, key)
+		}
 		if rest != "" {
 			if list && (of[key] == nil || from[key] == nil) {
 				return m, false
 			}
 			var ok bool
-			if child, ok = take(name, of[key], from[key], field); !ok {
+			if child, ok = s.take(path, called.label, of[key], from[key], field); !ok {
 				continue // such as a and a.b, which are both keys
 			}
 		}
@@ -123,3 +128,29 @@ func take(at string, m, i any, field string) (any, bool) {
 	}
 	return m, false
 }
+
+// called is what the children of a node are called, names before numbers.
+func (s *schema) called(at, label string, of, from map[string]any, list bool) (out []calledChild) {
+	if !list {
+		for _, key := range keys(of, from) {
+			out = append(out, calledChild{fieldLabel(label, key), key})
+		}
+		return out
+	}
+	labels := s.labels(at, from, of)
+	for _, key := range keys(of, from) {
+		out = append(out, calledChild{label + "[" + labels[key] + "]", key})
+	}
+	if !s.isPorts(at) {
+		return out
+	}
+	for _, elements := range []map[string]any{of, from} {
+		for _, key := range keys(elements) {
+			e, _ := elements[key].(fields)
+			out = append(out, calledChild{label + "[" + numberOf(e) + "]", key})
+		}
+	}
+	return out
+}
+
+type calledChild struct{ label, key string }

@@ -54,6 +54,8 @@ func TestReleaseEndsTheHoldOfThatFieldAlone(t *testing.T) {
 	}{
 		{field: "spec.ports[http].port", held: []string{"spec.lbPolicy", "spec.loadBalancerSourceRanges", "spec.ports[admin]", "spec.ports[https]"}},
 		{field: "spec.ports[https]", held: []string{"spec.lbPolicy", "spec.loadBalancerSourceRanges", "spec.ports[admin]", "spec.ports[http].port"}},
+		{field: "spec.ports[443/TCP]", held: []string{"spec.lbPolicy", "spec.loadBalancerSourceRanges", "spec.ports[admin]", "spec.ports[http].port"}},
+		{field: "spec.ports[81/TCP].port", held: []string{"spec.lbPolicy", "spec.loadBalancerSourceRanges", "spec.ports[admin]", "spec.ports[https]"}},
 		{field: "spec.ports[admin]", held: []string{"spec.lbPolicy", "spec.loadBalancerSourceRanges", "spec.ports[http].port", "spec.ports[https]"}},
 		{field: "spec.ports", held: []string{"spec.lbPolicy", "spec.loadBalancerSourceRanges"}},
 		{field: "spec.lbPolicy", held: []string{"spec.loadBalancerSourceRanges", "spec.ports[admin]", "spec.ports[http].port", "spec.ports[https]"}},
@@ -109,7 +111,7 @@ func TestReleaseRefusesWhatIsNotHeld(t *testing.T) {
 		{"a broken intent", releasePath, "", web, &broken, repo.ReasonMalformed},
 		{"a fact", "tenants/acme/addresses/default.yaml", "", web, web, repo.ReasonUnknownPath},
 		{"no path", "README.md", "", web, web, repo.ReasonUnknownPath},
-		{"two ports of one number", releasePath, "spec.ports[other].port", clash, moved, v1alpha1.ReasonInvalid},
+		{"two ports of one name", releasePath, "spec.ports[http].name", clash, moved, v1alpha1.ReasonInvalid},
 	} {
 		data, problems := Release(c.path, c.main, c.intent, c.field)
 		if len(problems) == 0 || problems[0].Reason != c.reason || problems[0].Remedy == "" || data != nil {

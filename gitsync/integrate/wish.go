@@ -84,11 +84,11 @@ func (s *step) wish(path string, p repo.Path) {
 		s.out.SourceGone = append(s.out.SourceGone, path)
 	}
 	if known || gone { // else people made it by hand, and there is nothing to hold it against
-		for _, field := range diff(v.base, v.main) {
+		for _, field := range schema.diff(v.base, v.main) {
 			s.out.Held = append(s.out.Held, v1alpha1.HeldField{Path: path, Field: v1alpha1.Printable(field, v1alpha1.MaxObject)})
 		}
 	}
-	for _, field := range diff(v.base, i.doc) {
+	for _, field := range schema.diff(v.base, i.doc) {
 		s.out.Pending = append(s.out.Pending, v1alpha1.PendingField{Path: path, Field: v1alpha1.Printable(field, v1alpha1.MaxObject), Reason: reason})
 	}
 }
