@@ -210,6 +210,10 @@ func (o observation) proxyConditions(c *conditions, ports int) {
 			c.stalled(o.whyUnassigned())
 			return
 		}
+		if why := o.output.Unusable; why != nil { // it is served, and every connection fails
+			c.stalled(why.Reason, message+": "+why.Message)
+			return
+		}
 		c.ready(v1alpha1.ReasonProgrammed, message)
 	}
 }

@@ -67,6 +67,15 @@ func TestDecide(t *testing.T) {
 			wantReason:    v1alpha1.ReasonProgrammed,
 			wantPublished: []string{"192.0.2.1"},
 		},
+		"acknowledged without an endpoint": {
+			reason: "the address stays, but what answers no connection is not ready",
+			o: observation{assigned: []netip.Addr{one}, hash: "h", verdict: acked, output: build.Output{
+				Ports: "80/TCP", Unusable: &v1alpha1.Problem{Reason: v1alpha1.ReasonNoEndpoints, Message: "no node"},
+			}},
+			want:          []string{"Accepted", "AddressAssigned", "Programmed", "Stalled"},
+			wantReason:    v1alpha1.ReasonNoEndpoints,
+			wantPublished: []string{"192.0.2.1"},
+		},
 		"acknowledged is something older": {
 			reason:        "the verdict is of another part; what works stays published",
 			published:     []string{"192.0.2.1"},

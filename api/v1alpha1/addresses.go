@@ -38,6 +38,10 @@ type AddressesSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	HealthCheckPort int32 `json:"healthCheckPort,omitempty"`
+	// stale says that the tenant has no ready node: the addresses are those of the
+	// nodes that were ready last. Gitsync sets it.
+	// +optional
+	Stale bool `json:"stale,omitempty"`
 }
 
 // AddressesStatus is what became of an Addresses object.

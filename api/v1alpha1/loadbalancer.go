@@ -238,10 +238,14 @@ const (
 	ReasonProgrammed        = "Programmed"
 	ReasonWaitingForProxy   = "WaitingForProxy"
 	ReasonRejectedByProxy   = "RejectedByProxy"
-	ReasonNoEndpoints       = "NoEndpoints"
-	ReasonPartlyProgrammed  = "PartlyProgrammed"
-	ReasonTooManyListeners  = "TooManyListeners"
-	ReasonUnreachable       = "Unreachable"
+	// ReasonNoEndpoints: none of the ports has an endpoint, or the tenant has no
+	// ready node; connections fail.
+	ReasonNoEndpoints = "NoEndpoints"
+	// ReasonEndpointsRefused: the hub accepts none of the endpoints.
+	ReasonEndpointsRefused = "EndpointsRefused"
+	ReasonPartlyProgrammed = "PartlyProgrammed"
+	ReasonTooManyListeners = "TooManyListeners"
+	ReasonUnreachable      = "Unreachable"
 )
 
 // Reasons of problems of a LoadBalancer's ports and endpoints. They concern what

@@ -41,7 +41,7 @@ func Behind(tenant string, before, after, base repo.Tree) repo.Tree {
 			continue
 		}
 		docs := schema.align(b.doc, to.doc, from.doc) // as base, intent and main were
-		switch doc := schema.canonical("", behind(docs[2], docs[1], docs[0], true)); {
+		switch doc := schema.canonical("", schema.behind("", docs[2], docs[1], docs[0], true)); {
 		case doc == nil:
 		case equal(doc, b.doc):
 			out[path] = base[path]
@@ -56,7 +56,7 @@ func Behind(tenant string, before, after, base repo.Tree) repo.Tree {
 
 // behind is base where nothing changed, else what it changed to. The documents are
 // aligned. Whole says that an absent value is not an empty one.
-func behind(from, to, base any, whole bool) any {
+func (s *schema) behind(at string, from, to, base any, whole bool) any {
 	switch {
 	case equal(from, to):
 		return base
@@ -70,9 +70,20 @@ func behind(from, to, base any, whole bool) any {
 		return to
 	}
 	list = list || isList
+	number := s.isPorts(at) && !list
+	if number {
+		a, b, c = joinNumber(a), joinNumber(b), joinNumber(c)
+	}
 	out := map[string]any{}
 	for _, key := range keys(a, b, c) {
-		set(out, key, behind(a[key], b[key], c[key], list))
+		child := at
+		if !list {
+			child = join(at, key)
+		}
+		set(out, key, s.behind(child, a[key], b[key], c[key], list))
+	}
+	if number {
+		out = splitNumber(out)
 	}
 	return node(out, list)
 }

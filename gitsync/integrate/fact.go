@@ -24,37 +24,82 @@ import (
 )
 
 // fact lets the tip's document go to main and base, also over a person's edit.
-// Nodes never vanish, an unreadable fact changes nothing, and what a guard or a
-// missing source leaves programmed keeps its Backend.
+// What of it is invalid is left out and told, and the rest is followed. Nodes never
+// vanish: the last ones stay, as stale. An unreadable fact changes nothing, and what
+// a guard or a missing source leaves programmed keeps its Backend.
 func (s *step) fact(path string, p repo.Path) {
 	tip, inTip := s.in.Intent[path]
 	last, known := s.in.Base[path]
+	empty := false
 	if inTip {
-		problems := checkFact(path, p, tip)
-		if len(problems) == 0 {
-			s.setFact(path, &tip)
-			return
+		file, problems := usable(path, tip, last)
+		for n := range problems {
+			empty = empty || problems[n].Reason == ReasonNoNodes
 		}
 		s.refuse(problems)
+		if file != nil {
+			s.setFact(path, file)
+			return
+		}
 	}
 	switch {
 	case !known && (inTip || !s.reverted(path)):
+	case p.Kind == v1alpha1.KindAddresses && (empty || !inTip && !s.out.Guarded):
+		if !inTip {
+			s.refuse([]v1alpha1.Problem{noNodes(path, p)})
+		}
+		s.setFact(path, stale(path, last))
 	case inTip, s.out.Guarded:
-		s.setFact(path, &last)
-	case p.Kind == v1alpha1.KindAddresses:
-		s.refuse([]v1alpha1.Problem{noNodes(path, p)})
 		s.setFact(path, &last)
 	default:
 		s.setFact(path, nil)
 	}
 }
 
-func checkFact(path string, p repo.Path, file repo.File) []v1alpha1.Problem {
-	object, problems := repo.Decode(path, file)
-	if nodes, ok := object.(*v1alpha1.Addresses); ok && len(nodes.Spec.Addresses) == 0 {
-		problems = append(problems, noNodes(path, p))
+// usable returns what of a fact can be followed, nil if nothing can, and what is
+// wrong with the rest.
+func usable(path string, tip, last repo.File) (*repo.File, []v1alpha1.Problem) {
+	p, _ := repo.ParsePath(path)
+	object, problems := repo.Decode(path, tip)
+	if object == nil {
+		read, unreadable := repo.DecodeBase(path, tip)
+		if len(unreadable) > 0 {
+			return nil, problems
+		}
+		before, _ := repo.DecodeBase(path, last)
+		object, _ = v1alpha1.Usable(read, before).(repo.Object)
 	}
-	return problems
+	if nodes, ok := object.(*v1alpha1.Addresses); ok && len(nodes.Spec.Addresses) == 0 {
+		return nil, []v1alpha1.Problem{noNodes(path, p)}
+	}
+	if len(problems) == 0 {
+		return &tip, nil
+	}
+	data, err := repo.Encode(object)
+	if err != nil {
+		return nil, problems
+	}
+	file := repo.NewFile(data)
+	if _, still := repo.Decode(path, file); len(still) > 0 {
+		return nil, problems
+	}
+	return &file, problems
+}
+
+// stale returns the last nodes, marked as no longer ready.
+func stale(path string, last repo.File) *repo.File {
+	object, _ := repo.DecodeBase(path, last)
+	nodes, ok := object.(*v1alpha1.Addresses)
+	if !ok || nodes.Spec.Stale {
+		return &last
+	}
+	nodes.Spec.Stale = true
+	data, err := repo.Encode(nodes)
+	if err != nil {
+		return &last
+	}
+	file := repo.NewFile(data)
+	return &file
 }
 
 func noNodes(path string, p repo.Path) v1alpha1.Problem {

@@ -17,6 +17,7 @@ limitations under the License.
 package integrate
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"strings"
@@ -67,8 +68,9 @@ func readLeaves(file repo.File) leaves {
 	for _, port := range lb.Spec.Ports {
 		at := "spec.ports[" + port.Name + "]"
 		out[at+"!"] = "there"
-		set(at+".port", fmt.Sprint(port.Port), "0")
-		set(at+".protocol", string(port.Protocol), "TCP")
+		if port.Port != 0 { // decided; the protocol is with it
+			out[at+".port"] = fmt.Sprintf("%d/%s", port.Port, cmp.Or(port.Protocol, "TCP"))
+		}
 	}
 	return out
 }
@@ -78,7 +80,7 @@ var universe = func() []string {
 	out := []string{"!", "spec.externalTrafficPolicy", "spec.loadBalancerSourceRanges", "labels.x", "labels.y"}
 	for _, name := range []string{"a", "b", "c"} {
 		at := "spec.ports[" + name + "]"
-		out = append(out, at+"!", at+".port", at+".protocol")
+		out = append(out, at+"!", at+".port")
 	}
 	return out
 }()

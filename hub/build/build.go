@@ -77,6 +77,9 @@ type Output struct {
 	Problems []v1alpha1.Problem
 	// Ports that are served, by number: "80/TCP,443/TCP".
 	Ports string
+	// Unusable says why connections fail on every port that is served; nil where one
+	// has an endpoint that may answer. It is one of Problems.
+	Unusable *v1alpha1.Problem
 }
 
 // LoadBalancer builds a load balancer. One of type ClusterIP serves nothing
@@ -110,7 +113,36 @@ func LoadBalancer(in Input) Output {
 		}
 		served = append(served, port.Port)
 	}
-	return Output{Part: b.part.Sort(), Problems: b.problems, Ports: portList(served)}
+	out := Output{Part: b.part.Sort(), Ports: portList(served), Unusable: b.unusable(groups)}
+	if out.Unusable != nil {
+		b.problems = append(b.problems, *out.Unusable)
+	}
+	out.Problems = b.problems
+	return out
+}
+
+// unusable returns why no port that is served has an endpoint that may answer.
+func (b *builder) unusable(groups []group) *v1alpha1.Problem {
+	fresh, refused := false, 0
+	for _, g := range groups {
+		fresh = fresh || len(g.addresses) > 0 && !g.stale
+		refused += g.refused
+	}
+	if len(b.part.Clusters) == 0 || fresh && slices.ContainsFunc(b.part.Clusters, func(c ir.Cluster) bool { return len(c.Endpoints) > 0 }) {
+		return nil
+	}
+	p := &v1alpha1.Problem{
+		Field: "spec.endpoints", Reason: v1alpha1.ReasonNoEndpoints, Message: "there is no endpoint; connections are closed at once",
+		Remedy: "see to it that the tenant has a node that is ready, or list an endpoint",
+	}
+	switch {
+	case slices.ContainsFunc(groups, func(g group) bool { return g.stale }):
+		p.Message = "the tenant has no ready node; connections go to those that were ready last"
+	case refused > 0:
+		p.Reason, p.Message = v1alpha1.ReasonEndpointsRefused, fmt.Sprintf("the hub accepts none of %d endpoints; connections are closed at once", refused)
+		p.Remedy = "use addresses that the hub can reach, or have the operator of the hub allow them in Tenant spec.allowedEndpointCIDRs or spec.allowedEndpointDomains"
+	}
+	return p
 }
 
 // builder collects the output of one load balancer.

@@ -31,6 +31,10 @@ import (
 type group struct {
 	name      string
 	addresses []string
+	// refused are the addresses that were left out.
+	refused int
+	// stale: the addresses are nodes of which none is ready.
+	stale bool
 	// targets are the numbers on the endpoints, by the ports of the load balancer
 	// that they serve.
 	targets map[ir.Port]uint16
@@ -126,7 +130,7 @@ func (b *builder) resolveAddresses(e v1alpha1.LoadBalancerEndpoints, g *group, f
 				"wait until the tenant's CCM has written it, or name one that is there")
 			return false
 		}
-		addresses = b.Addresses.Spec.Addresses
+		addresses, g.stale = b.Addresses.Spec.Addresses, b.Addresses.Spec.Stale
 		g.healthCheckPort = b.Addresses.Spec.HealthCheckPort
 	}
 	var refused []string
@@ -139,6 +143,7 @@ func (b *builder) resolveAddresses(e v1alpha1.LoadBalancerEndpoints, g *group, f
 		}
 		g.addresses = append(g.addresses, address)
 	}
+	g.refused = len(refused)
 	if len(refused) > 0 {
 		b.problem(where, v1alpha1.ReasonEndpointRefused, summary(refused, len(addresses)),
 			"use addresses that the hub can reach, or have the operator of the hub allow them in Tenant spec.allowedEndpointCIDRs or spec.allowedEndpointDomains")
