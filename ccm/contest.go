@@ -17,7 +17,6 @@ limitations under the License.
 package ccm
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -152,7 +151,7 @@ func writerOf(object metav1.Object) string {
 		if entry.Subresource != "status" || entry.Manager == fieldOwner || entry.FieldsV1 == nil {
 			continue
 		}
-		at, it := time.Time{}, bytes.Contains(entry.FieldsV1.Raw, []byte(`"f:loadBalancer"`))
+		at, it := time.Time{}, strings.Contains(entry.FieldsV1.GetRawString(), `"f:loadBalancer"`)
 		if entry.Time != nil {
 			at = entry.Time.Time
 		}

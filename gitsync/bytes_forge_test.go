@@ -60,7 +60,7 @@ func TestWhatAForgeAnswersIsBounded(t *testing.T) {
 		if err != nil || got.url != v1alpha1.Printable(got.url, maxPullURL) {
 			t.Errorf("the address %.40q is shown as %.100q, %v", bad, got.url, err)
 		}
-		got, err = look(forge.PullRequest{Number: 7, HeadCommit: bad})
+		_, err = look(forge.PullRequest{Number: 7, HeadCommit: bad})
 		if err == nil && bad != "" {
 			t.Errorf("the commit %.40q is taken", bad)
 		}

@@ -109,7 +109,7 @@ func TestCheckIntentWithBadValues(t *testing.T) {
 			for _, confirmed := range []bool{false, true} {
 				p := checkIntent(c, expected{repository: "r", tenant: "acme", last: repo.Integrated{Generation: 7, Epoch: 3, Cluster: clusterOf("one")}, confirmed: confirmed})
 				switch {
-				case p == nil && !(key == repo.TrailerDeletes && bad == ""):
+				case p == nil && (key != repo.TrailerDeletes || bad != ""):
 					t.Errorf("%s with %.40q is taken", key, bad)
 				case p != nil && (*p != p.Bounded() || p.Remedy == ""):
 					t.Errorf("%s with %.40q: not fit to be told: %.200q", key, bad, *p)

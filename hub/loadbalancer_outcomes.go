@@ -221,7 +221,7 @@ func (r statuses) Reconcile(ctx context.Context, request reconcile.Request) (rec
 		return reconcile.Result{}, fmt.Errorf("LoadBalancer %s: %w", owner, err)
 	}
 	if seen.unreachable != nil {
-		return reconcile.Result{RequeueAfter: retryReach}, nil
+		return reconcile.Result{RequeueAfter: retryReach}, nil //nolint:nilerr // the status says it
 	}
 	if answered {
 		r.outcomes.settle(owner, o)

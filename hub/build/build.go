@@ -192,7 +192,7 @@ func (b *builder) ports() (out []port) {
 func (b *builder) cluster(p port, groups []group) (ir.Cluster, bool) {
 	owner := b.LoadBalancer.Namespace + "/" + b.LoadBalancer.Name
 	out := ir.Cluster{
-		Name:          owner + "/" + p.Port.String(), // a listener keeps its cluster when a name moves
+		Name:          owner + "/" + p.String(), // a listener keeps its cluster when a name moves
 		Policy:        b.policy(),
 		ProxyProtocol: b.useProxy && p.Protocol == ir.TCP,
 	}

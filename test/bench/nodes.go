@@ -321,7 +321,7 @@ func (b *bench) complete(ctx context.Context, listeners int64, opened int) error
 		return errors.New("the hub does not serve yet")
 	}
 	if connected, err := b.gauge(ctx, "control_plane.connected_state"); err != nil || connected != 1 {
-		return errors.Join(err, errors.New("Envoy is not connected"))
+		return errors.Join(err, errors.New("no connection of Envoy"))
 	}
 	active, err := b.gauge(ctx, "listener_manager.total_listeners_active")
 	if err != nil || active < listeners {
@@ -356,7 +356,7 @@ func (b *bench) gauge(ctx context.Context, name string) (int64, error) {
 			return stat.Value.Int64()
 		}
 	}
-	return 0, fmt.Errorf("Envoy has no statistic %s: %s", name, text)
+	return 0, fmt.Errorf("no statistic %s of Envoy: %s", name, text)
 }
 
 // received is how many bytes Envoy has read from the hub; 0 if it does not say.

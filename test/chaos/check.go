@@ -60,7 +60,7 @@ func (r *run) differences(ctx context.Context, wishes map[string]map[string]wish
 		return err != nil // Envoy's own
 	})
 	if !slices.Equal(has, listeners) {
-		return fmt.Errorf("Envoy has the listeners %v, to be %v", has, listeners)
+		return fmt.Errorf("the listeners of Envoy are %v, to be %v", has, listeners)
 	}
 	var source v1alpha1.GitSource
 	if err := r.system.HubClient.Get(ctx, client.ObjectKey{Namespace: testbed.HubNamespace, Name: testbed.SourceName}, &source); err != nil {
