@@ -67,6 +67,7 @@ type book struct {
 	total     int
 	published map[types.NamespacedName]string // hashes, for as long as it is
 	acked     map[types.NamespacedName]string
+	retired   map[types.NamespacedName]types.UID      // until a cache says that they are gone
 	stored    map[types.NamespacedName][]assign.Claim // by statuses
 	served    map[types.NamespacedName][]assign.Claim // by proxies, as far as is known
 }
@@ -74,7 +75,8 @@ type book struct {
 func newBook() *book {
 	b := &book{
 		listeners: map[types.NamespacedName]int{}, published: map[types.NamespacedName]string{}, acked: map[types.NamespacedName]string{},
-		stored: map[types.NamespacedName][]assign.Claim{}, served: map[types.NamespacedName][]assign.Claim{},
+		retired: map[types.NamespacedName]types.UID{},
+		stored:  map[types.NamespacedName][]assign.Claim{}, served: map[types.NamespacedName][]assign.Claim{},
 		waiting: newWaiters(), wake: func([]types.NamespacedName) {}, judge: func([]netip.Addr) {},
 	}
 	b.reset(nil)
@@ -226,12 +228,21 @@ func (b *book) ports(owner types.NamespacedName) []ir.Port {
 
 // retire ends what a load balancer that is gone has, and keeps r for one of its
 // name.
-func (b *book) retire(owner types.NamespacedName, r assign.Reservation) {
+func (b *book) retire(owner types.NamespacedName, uid types.UID, r assign.Reservation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.wakeFreed()
 	b.clear(owner)
+	b.retired[owner] = uid
 	b.allocator.Retire(ownerOf(owner), r)
+}
+
+// isRetired reports whether a load balancer is gone, though a cache may still have
+// it. To retire it again would lose which ports are kept.
+func (b *book) isRetired(owner types.NamespacedName, uid types.UID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.retired[owner] == uid
 }
 
 // forget ends what a load balancer has that is not there any more. What is kept
@@ -240,6 +251,7 @@ func (b *book) forget(owner types.NamespacedName) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.wakeFreed()
+	delete(b.retired, owner)
 	b.clear(owner)
 	b.allocator.Unassign(ownerOf(owner))
 	b.allocator.Show(ownerOf(owner), nil)

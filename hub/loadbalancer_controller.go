@@ -375,6 +375,9 @@ func (r *loadBalancers) cleanUp(ctx context.Context, lb *v1alpha1.LoadBalancer) 
 	if !r.leader.held.Load() || !controllerutil.ContainsFinalizer(lb, v1alpha1.Finalizer) {
 		return reconcile.Result{}, nil
 	}
+	if r.book.isRetired(owner, lb.UID) { // the cache has not heard of it
+		return reconcile.Result{}, r.removeFinalizer(ctx, lb)
+	}
 	if again, gone := r.removed(owner); !gone {
 		return reconcile.Result{RequeueAfter: again}, nil
 	}
@@ -391,7 +394,7 @@ func (r *loadBalancers) cleanUp(ctx context.Context, lb *v1alpha1.LoadBalancer) 
 	if reserved == nil {
 		reserved = &v1alpha1.Reservation{}
 	}
-	r.book.retire(owner, reservationOf(*reserved))
+	r.book.retire(owner, lb.UID, reservationOf(*reserved))
 	log.FromContext(ctx).Info("stage", "stage", "removed", "addresses", lb.Status.Addresses)
 	return reconcile.Result{}, nil
 }
