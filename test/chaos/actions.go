@@ -18,8 +18,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/kubelb/gitops/test/testbed"
@@ -117,7 +119,12 @@ func (r *run) beginFault(s step) error {
 	case "hub", "ccm":
 		r.supervisor.hold(s.Target)
 		if s.Fault == "pause" {
-			return r.process(s.Target).Pause()
+			err := r.process(s.Target).Pause()
+			if errors.Is(err, os.ErrProcessDone) { // it ended by itself a moment ago
+				r.note("%s has ended already", s.Target)
+				return nil
+			}
+			return err
 		}
 		r.process(s.Target).Kill()
 	case "envoy":

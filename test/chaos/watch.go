@@ -275,8 +275,11 @@ func (s *supervisor) hold(t target) {
 	s.held[t] = true
 }
 
+// release leaves a part to itself again; one that has ended is started at once.
 func (s *supervisor) release(t target) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.held, t)
+	delete(s.last, t)
+	s.mu.Unlock()
+	s.look()
 }
