@@ -216,6 +216,7 @@ func TestALinkDoesNotInsistOnRefusedCredentials(t *testing.T) {
 		key: client.ObjectKey{Namespace: hubNamespace, Name: b.source}, client: b.client, live: b.client, log: logr.Discard(), now: clock.time,
 		inbox: newInbox(), wake: make(chan struct{}, 1), store: git.NewStore(), wants: map[string]want{"acme": {}},
 	}
+	k.apart = newApart(k.now, k.called, func(fetch func()) { fetch() })
 	for _, step := range []struct {
 		what  string
 		do    func()

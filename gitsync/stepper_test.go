@@ -283,16 +283,17 @@ var (
 	times       = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]+Z`)
 	generations = regexp.MustCompile(`generation: \d+`)
 	indexLines  = regexp.MustCompile(`(?m)^index .*\n`)
+	shortHashes = regexp.MustCompile(`(?m)^( *kubelb\.k8c\.io/short-revision: )"?([0-9a-f]{12})"?$`)
 )
 
 // picture is all that Git and the hub have of a tenant, in words that do not
 // depend on when it came about: commits are told by their subjects.
 func (s *stepper) picture(a *actor) string {
 	s.t.Helper()
-	subjects := map[string]string{}
+	subjects, short := map[string]string{}, map[string]string{}
 	for _, line := range strings.Split(s.git.native(s.git.bare, "log", "--all", "--format=%H %s"), "\n") {
 		hash, subject, _ := strings.Cut(line, " ")
-		subjects[hash] = subject
+		subjects[hash], short[v1alpha1.Short(hash)] = subject, subject
 	}
 	var out strings.Builder
 	const nothing = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -315,6 +316,10 @@ func (s *stepper) picture(a *actor) string {
 		fmt.Fprintf(&out, "== %T %s\n%s%sdeleting %v, revision %s\n", object, object.GetName(), wish, status, object.GetDeletionTimestamp() != nil, revisionOf(object))
 	}
 	text := hashes.ReplaceAllStringFunc(out.String(), func(hash string) string { return "<" + cmp.Or(subjects[hash], "unknown") + ">" })
+	text = shortHashes.ReplaceAllStringFunc(text, func(line string) string {
+		part := shortHashes.FindStringSubmatch(line)
+		return part[1] + "<" + cmp.Or(short[part[2]], "unknown") + ">"
+	})
 	text = deletions.ReplaceAllString(text, "DELETION")
 	text = times.ReplaceAllString(text, "TIME")
 	return strings.ReplaceAll(generations.ReplaceAllString(text, "generation: N"), s.prefix, "T")
