@@ -206,9 +206,10 @@ func (t *sshTransport) connectNow(ctx context.Context) (*sshConnection, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &sshConnection{transport: t, conn: conn, client: ssh.NewClient(client, channels, requests), users: 1}
+	c := &sshConnection{transport: t, conn: conn, client: ssh.NewClient(client, channels, requests), ended: make(chan struct{}), users: 1}
 	go func() {
 		_ = c.client.Wait()
+		close(c.ended)
 		c.drop()
 	}()
 	return c, nil
@@ -239,6 +240,7 @@ type sshConnection struct {
 	transport *sshTransport
 	conn      net.Conn
 	client    *ssh.Client
+	ended     chan struct{} // closed when the connection is over
 
 	mu    sync.Mutex
 	users int
@@ -290,4 +292,28 @@ func (c *sshConnection) start(ctx context.Context, service, command string) (*ss
 		return nil, err
 	}
 	return s, nil
+}
+
+// errCutOff is what a connection says that ended.
+var errCutOff = errors.New("the connection was cut off")
+
+// newSession opens a session. The library never answers for a channel that is
+// opened in the moment in which the connection ends, so that end counts as an
+// answer, too.
+func (c *sshConnection) newSession() (*ssh.Session, error) {
+	type answer struct {
+		session *ssh.Session
+		err     error
+	}
+	opened := make(chan answer, 1)
+	go func() {
+		session, err := c.client.NewSession()
+		opened <- answer{session, err}
+	}()
+	select {
+	case a := <-opened:
+		return a.session, a.err
+	case <-c.ended:
+		return nil, errCutOff
+	}
 }

@@ -49,7 +49,7 @@ type sshSession struct {
 }
 
 func (s *sshSession) start(service, command string) error {
-	session, err := s.connection.client.NewSession()
+	session, err := s.connection.newSession()
 	var refused *ssh.OpenChannelError
 	switch {
 	case errors.As(err, &refused):
@@ -117,7 +117,7 @@ func (s *sshSession) ended(err error) error {
 	case errors.As(err, &exit):
 		return s.words.explain(exit.ExitStatus(), sent)
 	}
-	return &callError{kind: ErrUnavailable, cause: errors.New("the connection was cut off"), sent: sent}
+	return &callError{kind: ErrUnavailable, cause: errCutOff, sent: sent}
 }
 
 // Close ends the service. One that was asked nothing is told so.

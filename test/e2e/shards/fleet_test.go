@@ -199,12 +199,33 @@ func (f *fleet) settled(s shard) {
 			if err != nil {
 				return err
 			}
-			if told := f.show(s, status, file); !strings.Contains(told, "revision: "+revision) {
-				return fmt.Errorf("%s is of %s, told %s", file, revision, told)
+			if err := f.applied(file, revision); err != nil {
+				return err
+			}
+			if told := f.show(s, status, file); told == "" {
+				return fmt.Errorf("nothing is told of %s", file)
 			}
 		}
 		return nil
 	})
+}
+
+// applied returns an error unless the hub has a file's object as a commit has it.
+func (f *fleet) applied(file, revision string) error {
+	path, err := repo.ParsePath(file)
+	if err != nil {
+		return err
+	}
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(path.Kind))
+	key := client.ObjectKey{Namespace: v1alpha1.TenantNamespace(path.Tenant), Name: path.ObjectName()}
+	if err := f.HubClient.Get(f.ctx, key, object); err != nil {
+		return err
+	}
+	if has := object.Annotations[v1alpha1.AnnotationRevision]; has != revision {
+		return fmt.Errorf("%s is of %s, the hub has %s", file, revision, has)
+	}
+	return nil
 }
 
 func path(tenant, name string) string {
