@@ -85,14 +85,14 @@ func (r *run) tenantDiffers(ctx context.Context, tenant string, wishes map[strin
 		w, ok := wishes[service.Name]
 		if !ok || !w.served() {
 			if len(service.Status.LoadBalancer.Ingress) > 0 {
-				return nil, fmt.Errorf("Service %s has %v", service.Name, service.Status.LoadBalancer.Ingress)
+				return nil, fmt.Errorf("the Service %s has %v", service.Name, service.Status.LoadBalancer.Ingress)
 			}
 			continue
 		}
 		served = append(served, service.Name)
 		own, err := r.serviceDiffers(ctx, tenant, service, w)
 		if err != nil {
-			return nil, fmt.Errorf("Service %s: %w", service.Name, err)
+			return nil, fmt.Errorf("the Service %s: %w", service.Name, err)
 		}
 		listeners = append(listeners, own...)
 	}
@@ -143,7 +143,7 @@ func (r *run) hubDiffers(ctx context.Context, tenant string, served []string) er
 		lb := &loadBalancers.Items[i]
 		names = append(names, lb.Name)
 		if !meta.IsStatusConditionTrue(lb.Status.Conditions, "Ready") {
-			return fmt.Errorf("LoadBalancer %s is not Ready: %+v", lb.Name, lb.Status.Conditions)
+			return fmt.Errorf("the LoadBalancer %s is not Ready: %+v", lb.Name, lb.Status.Conditions)
 		}
 	}
 	for i := range backends.Items {
